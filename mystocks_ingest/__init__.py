@@ -1,0 +1,3 @@
+"""Data ingestion for Chinese A-shares."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""``python -m mystocks_ingest``."""

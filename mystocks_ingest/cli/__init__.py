@@ -1,0 +1,1 @@
+"""The command line. Commands hold no logic of their own."""

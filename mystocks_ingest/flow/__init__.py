@@ -1,0 +1,1 @@
+"""The flow of rows: plan, backfill, ingest, writers. asyncio, no driver."""

@@ -1,0 +1,150 @@
+"""The plug-in surface on one screen: what a source, a sink and a journal must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from typing import Protocol
+
+import pyarrow as pa
+
+from mystocks_ingest.errors import Outcome
+from mystocks_ingest.market.datasets import Dataset
+from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
+from mystocks_ingest.schema.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a source can give of one dataset, and how; the planner chooses the cheapest way.
+
+    ``whole_market`` lists the asset types for which one call returns every symbol of one session.
+    ``rows_per_call`` is the vendor's silent cap of a by-symbol call (None: no cap known).
+    """
+
+    by_symbol: bool = True
+    whole_market: frozenset[str] = frozenset()
+    rows_per_call: int | None = None
+    exchanges: frozenset[str] = frozenset({"SH", "SZ", "BJ"})
+    asset_types: frozenset[str] = frozenset({"stock"})
+    since: date | None = None
+    published: time = time(15, 5)  # Shanghai; before this the session's rows are provisional
+    reports_suspensions: bool = False  # the source says of each missing row whether it was a suspension
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``calls`` in any ``seconds``."""
+
+    calls: int
+    seconds: float
+
+
+class Source(Protocol):
+    """A vendor of data. Calls are paced inside; errors are those of errors.py."""
+
+    name: str
+    family: str  # whose servers really answer: failover must leave the family
+    offers: Mapping[str, Offer]  # by dataset name
+    rates: Sequence[Rate]  # every window that must hold at once, for cost and waiting time
+    concurrency: int  # requests that may be under way at once
+
+    def fetch(self, request: Request) -> AsyncIterator[Frame]:
+        """Canonical frames, ascending and without exact duplicates; may include suspension frames.
+
+        Raises Unsupported, Denied, Limited, Banned, Unreachable, Malformed. An answer that ends normally is
+        complete: whatever is absent from it, the vendor does not have.
+        """
+        ...
+
+    def calls(self, request: Request) -> int:
+        """How many calls of the vendor's budget the request costs."""
+        ...
+
+    async def probe(self) -> None:
+        """One cheap call; returns when the source answers, raises as ``fetch`` does."""
+        ...
+
+    async def aclose(self) -> None:
+        """End the lanes; never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Rows wanted of a table: symbols (empty: all), a window on the time column, columns (empty: all)."""
+
+    symbols: tuple[Symbol, ...] = ()
+    window: Window | None = None
+    columns: tuple[str, ...] = ()
+
+
+class Sink(Protocol):
+    """A database that takes rows."""
+
+    name: str
+
+    async def write(self, table: Table, rows: pa.RecordBatch) -> None:
+        """Upsert by the table's key; returns when durable.
+
+        The rows hold each key once. Raises Rejected (what is in the rows), Unavailable (try again later).
+        """
+        ...
+
+    async def read(self, table: Table, query: Query) -> pa.Table:
+        """Rows in key order."""
+        ...
+
+    async def ping(self) -> None:
+        """Returns when the database answers; raises Unavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All of ``window`` is durable, or known to be absent, for this symbol of this dataset."""
+
+    dataset: str
+    symbol: Symbol
+    window: Window
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A row that a check or a sink refused. ``raw`` is the vendor's row as JSON, ``row`` the canonical one."""
+
+    dataset: str
+    source: str
+    symbol: str | None
+    time: str | None
+    rule: str
+    reason: str
+    raw: str
+    row: str
+    at: datetime
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command's work, as the run log shows it."""
+
+    id: str
+    command: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    status: str = "running"  # running, complete, partial, failed, interrupted
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+class Journal(Protocol):
+    """The monitor log: runs, checkpoints, dead letters."""
+
+    async def begin(self, run: Run) -> None: ...
+    async def end(self, run: Run) -> None: ...
+    async def checkpoints(self, dataset: Dataset) -> Sequence[Checkpoint]: ...
+    async def checkpoint(self, points: Iterable[Checkpoint]) -> None: ...
+    async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
+    async def note(self, source: str, outcome: Outcome, detail: str) -> None: ...

@@ -1,0 +1,63 @@
+"""Settings: one place, typed, read from the environment and ``.env``; where each came from is known.
+
+Order, first wins: real environment, ``.env`` in the working directory, default. Names are the users' own
+(``MYSTOCKS_*``, ``TUSHARE_*``, ``POSTGRESQL_*`` ...).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mystocks_ingest.errors import ConfigError
+
+KNOWN_STORES = ("tdengine", "postgresql", "redis", "mysql")
+
+
+class Settings(BaseSettings):
+    """All settings. Build with ``load()``."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    state_dir: Path = Field(Path("var"), alias="MYSTOCKS_STATE_DIR")
+    config_dir: Path = Field(Path("config"), alias="MYSTOCKS_CONFIG_DIR")
+    stores: str = Field("", alias="MYSTOCKS_STORES")
+    log_format: str = Field("console", alias="MYSTOCKS_LOG_FORMAT")
+    log_level: str = Field("warning", alias="MYSTOCKS_LOG_LEVEL")
+    archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
+    call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)
+    tushare_token: SecretStr | None = Field(None, alias="TUSHARE_TOKEN")
+    tushare_points: int = Field(2000, alias="TUSHARE_POINTS", ge=0)
+    tushare_endpoint: str | None = Field(None, alias="TUSHARE_ENDPOINT")
+    baostock_endpoint: str | None = Field(None, alias="BAOSTOCK_ENDPOINT")
+    baostock_api_key: SecretStr | None = Field(None, alias="BAOSTOCK_API_KEY")
+    akshare_endpoint: str | None = Field(None, alias="AKSHARE_ENDPOINT")
+
+    @field_validator("stores")
+    @classmethod
+    def _known_stores(cls, value: str) -> str:
+        names = [n.strip() for n in value.split(",") if n.strip()]
+        unknown = sorted(set(names) - set(KNOWN_STORES))
+        if unknown:
+            raise ValueError(f"unknown store {', '.join(unknown)}; known: {', '.join(KNOWN_STORES)}")
+        return ",".join(names)
+
+    @field_validator("log_format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        if value not in ("console", "json"):
+            raise ValueError("must be console or json")
+        return value
+
+
+def load() -> Settings:
+    """The settings now in force. Raises ConfigError naming every wrong variable, never its value."""
+    try:
+        return Settings()
+    except ValidationError as exc:
+        wrong = "; ".join(f"{e['loc'][0] if e['loc'] else 'settings'}: {e['msg']}" for e in exc.errors())
+        raise ConfigError(f"wrong settings: {wrong}") from None

@@ -1,0 +1,1 @@
+"""A simulated market and the three vendors' wire protocols on loopback."""

@@ -1,0 +1,1 @@
+"""Sources: one file a vendor, and the registry that opens them by name."""
