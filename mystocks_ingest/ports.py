@@ -29,7 +29,10 @@ class Offer:
     exchanges: frozenset[str] = frozenset({"SH", "SZ", "BJ"})
     asset_types: frozenset[str] = frozenset({"stock"})
     since: date | None = None
+    symbols_per_call: int = 1
+    latest_sessions: int | None = None  # only the newest n sessions are served
     published: time = time(15, 5)  # Shanghai; before this the session's rows are provisional
+    intraday: bool = False  # gives a provisional row while the session runs
     reports_suspensions: bool = False  # the source says of each missing row whether it was a suspension
 
 

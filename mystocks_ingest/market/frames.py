@@ -38,11 +38,12 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a source. No symbols means the whole market (then the window is one session)."""
+    """What is asked of a source. No symbols means the whole market of ``asset_type`` (the window is one session)."""
 
     dataset: Dataset
     window: Window
     symbols: tuple[Symbol, ...] = ()
+    asset_type: str = "stock"
 
     def __str__(self) -> str:
         who = ",".join(self.symbols[:3]) + (f"+{len(self.symbols) - 3}" if len(self.symbols) > 3 else "")
