@@ -1,0 +1,52 @@
+# Every command of the project; `make help` lists them. They need Python 3.11-3.13 and make, nothing else.
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+python := .venv/bin/python
+ready := .venv/.ready
+# Tests, demo and benchmarks refuse every connection that is not loopback, in child processes as well.
+guarded := PYTHONPATH="$(CURDIR)/tests/guard"
+
+$(ready): requirements-dev.lock pyproject.toml .ci/environment
+	@sh .ci/environment
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 14
+
+.PHONY: demo
+demo: $(ready) ## backfill from a simulated market into the embedded store: no account, no network
+	@$(guarded) $(python) -m mystocks_ingest demo
+
+.PHONY: test
+test: $(ready) ## every test but the long proofs
+	@$(guarded) $(python) -m pytest -q -m "not long"
+
+.PHONY: check
+check: $(ready) ## lint, format, types, import rules, dead links in the docs
+	@$(python) -m ruff check .
+	@$(python) -m ruff format --check .
+	@$(python) -m mypy
+	@.venv/bin/lint-imports
+	@$(python) docs/links.py
+
+.PHONY: bench
+bench: $(ready) ## benchmarks as ratios; ONLY=word runs those whose name has the word
+	@$(guarded) $(python) -m bench $(ONLY)
+
+.PHONY: chaos
+chaos: $(ready) ## the long proofs: kill -9 of the program and of its lanes at 50 random moments each
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos
+
+.PHONY: docs
+docs: $(ready) ## write docs/datasets.md anew from the registry
+	@$(python) docs/generate.py
+
+.PHONY: lock
+lock: $(ready) ## resolve the dependencies anew into the hashed lock files
+	@sh .ci/lock
+
+.PHONY: clean
+clean: ## remove the environment and the caches; data under var/ stays
+	@rm -rf .venv .venv-uv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
