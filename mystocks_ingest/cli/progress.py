@@ -1,0 +1,206 @@
+"""Progress of a backfill: a live table on a terminal, plain lines elsewhere, JSON lines for machines.
+
+All three are told the same things by the flow (its ``Watch`` protocol) and keep the same tally.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+import click
+
+from mystocks_ingest.cli.printing import dumps, duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mystocks_ingest.errors import Outcome
+    from mystocks_ingest.flow.backfill import Report, Watch
+
+LINE_SECONDS = 5.0  # between two plain lines
+PAINTS_PER_SECOND = 4
+
+Monotonic = Callable[[], float]
+
+
+@dataclass
+class Count:
+    """What has happened to one dataset so far."""
+
+    began: float
+    calls_planned: int = 0
+    calls_made: int = 0
+    rows_fetched: int = 0
+    rows_stored: int = 0
+    rows_refused: int = 0
+    failures: int = 0
+
+    def calls_left(self) -> int:
+        return max(self.calls_planned - self.calls_made, 0)
+
+    def rows_per_second(self, now: float) -> float:
+        return self.rows_stored / max(now - self.began, 0.001)
+
+    def seconds_left(self, now: float) -> float | None:
+        """At the pace so far; None until there is one."""
+        if not self.calls_left():
+            return 0.0
+        if not self.calls_made:
+            return None
+        return self.calls_left() * (now - self.began) / self.calls_made
+
+
+@dataclass
+class Tally:
+    """Counts by dataset, in the order in which the datasets were planned."""
+
+    clock: Monotonic = time.monotonic
+    counts: dict[str, Count] = field(default_factory=dict)
+
+    def of(self, dataset: str) -> Count:
+        return self.counts.setdefault(dataset, Count(began=self.clock()))
+
+    def lines(self) -> Iterator[tuple[str, ...]]:
+        """Cells of one line per dataset: name, rows, rows/s, calls left, time left, refused, failed."""
+        now = self.clock()
+        for name, count in self.counts.items():
+            left = count.seconds_left(now)
+            yield (
+                name,
+                f"{count.rows_stored:,}",
+                f"{count.rows_per_second(now):,.0f}",
+                f"{count.calls_left():,}",
+                "" if left is None else duration(left),
+                f"{count.rows_refused:,}" if count.rows_refused else "",
+                f"{count.failures:,}" if count.failures else "",
+            )
+
+
+class _Progress:
+    """Keeps the tally; what is shown, and when, is the business of ``show`` and ``tell``."""
+
+    def __init__(self, clock: Monotonic = time.monotonic) -> None:
+        self.tally = Tally(clock)
+
+    def planned(self, dataset: str, source: str, calls: int, requests: int) -> None:
+        self.tally.of(dataset).calls_planned += calls
+        self.tell("planned", dataset=dataset, source=source, calls=calls, requests=requests)
+
+    def fetched(self, dataset: str, source: str, rows: int, calls: int) -> None:
+        count = self.tally.of(dataset)
+        count.calls_made += calls
+        count.rows_fetched += rows
+        self.tell("fetched", dataset=dataset, source=source, rows=rows, calls=calls)
+
+    def refused(self, dataset: str, source: str, rule: str, rows: int) -> None:
+        self.tally.of(dataset).rows_refused += rows
+        self.tell("refused", dataset=dataset, source=source, rule=rule, rows=rows)
+
+    def stored(self, dataset: str, rows: int) -> None:
+        self.tally.of(dataset).rows_stored += rows
+        self.tell("stored", dataset=dataset, rows=rows)
+
+    def failed(self, dataset: str, source: str, outcome: Outcome, reason: str) -> None:
+        self.tally.of(dataset).failures += 1
+        self.tell("failed", dataset=dataset, source=source, outcome=str(outcome), reason=reason)
+
+    def done(self, report: Report) -> None:
+        """The report is printed by the command, after the progress has left the screen."""
+
+    def tell(self, event: str, **values: str | int) -> None:
+        """Something happened; show what is due."""
+
+
+class JsonLines(_Progress):
+    """One JSON object per event, on stdout."""
+
+    def tell(self, event: str, **values: str | int) -> None:
+        click.echo(dumps({"event": event, **values}))
+
+
+class PlainLines(_Progress):
+    """A line per dataset every few seconds, and one the first time a source fails in a new way; on stderr."""
+
+    def __init__(self, clock: Monotonic = time.monotonic, file: TextIO | None = None) -> None:
+        super().__init__(clock)
+        self._file = file if file is not None else sys.stderr
+        self._said_at = clock()
+        self._troubles: set[tuple[str | int, ...]] = set()
+
+    def tell(self, event: str, **values: str | int) -> None:
+        if event == "planned":
+            self._say("{dataset}: {calls:,} calls to {source} planned".format(**values))
+        elif event == "failed":
+            trouble = (values["dataset"], values["source"], values["outcome"])
+            if trouble not in self._troubles:
+                self._troubles.add(trouble)
+                self._say("{dataset}: {source} {outcome}: {reason}".format(**values))
+        if self.tally.clock() - self._said_at >= LINE_SECONDS:
+            self._said_at = self.tally.clock()
+            for name, rows, pace, calls, left, refused, failed in self.tally.lines():
+                tail = (f", about {left}" if left else "") + (f", {refused} refused" if refused else "")
+                tail += f", {failed} failed calls" if failed else ""
+                self._say(f"{name}: {rows} rows ({pace}/s), {calls} calls left{tail}")
+
+    def _say(self, line: str) -> None:
+        click.echo(line, file=self._file)
+
+
+class Screen(_Progress):
+    """A table that is painted anew a few times a second; rich reads it when it paints."""
+
+    def __init__(self, clock: Monotonic = time.monotonic) -> None:
+        super().__init__(clock)
+        self._trouble = ""
+
+    def tell(self, event: str, **values: str | int) -> None:
+        if event == "failed":
+            self._trouble = "{dataset}: {source} {outcome}: {reason}".format(**values)
+
+    def __rich__(self) -> RenderableType:
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("dataset")
+        for name in ("rows", "rows/s", "calls left", "time left", "refused", "failed calls"):
+            table.add_column(name, justify="right")
+        for cells in self.tally.lines():
+            table.add_row(*cells)
+        if not self._trouble:
+            return table
+        return Group(table, Text(f"last trouble: {self._trouble}", style="yellow", overflow="ellipsis", no_wrap=True))
+
+
+class _Reconfigure(Protocol):
+    def __call__(self) -> None: ...
+
+
+@contextmanager
+def watching(*, json: bool, relog: _Reconfigure) -> Iterator[Watch]:
+    """The progress fit for where stdout and stderr go.
+
+    ``relog`` points the logs at the present ``sys.stderr``: while the live table stands, rich replaces it so
+    that a log line appears above the table.
+    """
+    if json:
+        yield JsonLines()
+    elif not sys.stderr.isatty():
+        yield PlainLines()
+    else:
+        from rich.console import Console
+        from rich.live import Live
+
+        screen = Screen()
+        console = Console(stderr=True)
+        with Live(get_renderable=lambda: screen, console=console, refresh_per_second=PAINTS_PER_SECOND):
+            relog()
+            yield screen
+        relog()
