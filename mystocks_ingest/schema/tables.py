@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
+import pyarrow as pa
+
+from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market.datasets import Dataset
+from mystocks_ingest.schema.types import arrow_type
 
 
 class Database(StrEnum):
@@ -20,6 +24,11 @@ class Database(StrEnum):
     MARIADB = "MariaDB"
     EMBEDDED = "Embedded"
 
+    @property
+    def store(self) -> str:
+        """Its name in ``MYSTOCKS_STORES``; MariaDB is served by the mysql store."""
+        return "mysql" if self is Database.MARIADB else self.value.lower()
+
 
 class Route(StrEnum):
     """Whether a dataset's rows must reach this table before they count as stored."""
@@ -30,7 +39,10 @@ class Route(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column in the seed format's terms; ``type`` is the YAML's word, upper case, without length."""
+    """One column in the file's own terms; ``type`` is the file's word, upper case, without length.
+
+    ``arrow`` is the canonical field's type where the dataset has the column, else the one the word stands for.
+    """
 
     name: str
     type: str
@@ -41,11 +53,19 @@ class Column:
     default: str | int | float | bool | None = None
     comment: str = ""
     is_tag: bool = False
+    canonical: pa.DataType | None = None
+
+    @property
+    def arrow(self) -> pa.DataType:
+        return self.canonical if self.canonical is not None else arrow_type(self.type, self.precision, self.scale)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table. ``key`` is what makes a row unique; a table without one cannot be written to."""
+    """One table. ``key`` is what makes a row unique; a table without one cannot be written to.
+
+    ``where`` is the table's place in the file (``config/tables.yaml:12:5``), for messages.
+    """
 
     name: str
     database_type: Database
@@ -55,7 +75,21 @@ class Table:
     dataset: Dataset | None = None
     route: Route = Route.REQUIRED
     time_column: str | None = None
+    is_super_table: bool = False
+    is_timescale_hypertable: bool = False
     comment: str = ""
+    where: str = field(default="", compare=False)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the table's rows, in column order."""
+        return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns])
+
+    def __str__(self) -> str:
+        return f"{self.database_type.value}.{self.database_name}.{self.name}"
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.database_type, self.database_name))
 
 
 class Tables:
@@ -70,10 +104,68 @@ class Tables:
         self._routes: Mapping[str, tuple[Table, ...]] = {k: tuple(v) for k, v in routes.items()}
 
     def routes(self, dataset: Dataset) -> tuple[Table, ...]:
-        """The tables that hold ``dataset``; ConfigError when there is none."""
-        raise NotImplementedError
+        """The tables that hold ``dataset``; ConfigError when there is none, or one that cannot be written to."""
+        tables = self._routes.get(dataset.name, ())
+        if not tables:
+            raise ConfigError(
+                f"no table holds dataset {dataset.name}: add one with `dataset: {dataset.name}` to config/tables.yaml"
+            )
+        for table in tables:
+            writable(table)
+        return tables
+
+    def holder(self, dataset: Dataset) -> Table:
+        """The table from which ``dataset`` is read: its first required one."""
+        tables = self.routes(dataset)
+        return next((t for t in tables if t.route is Route.REQUIRED), tables[0])
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the datasets that have a table, in the file's order."""
+        return tuple(self._routes)
+
+    def placed(self, stores: Collection[str]) -> Tables:
+        """The tables as they stand when only ``stores`` are in use.
+
+        A table of a database that is not named lives in the embedded store; where that makes several embedded
+        tables of one dataset, its first required one is enough. ConfigError when two would share a name.
+        """
+        named = frozenset(stores)
+        here: dict[str, Table] = {}
+        out: list[Table] = []
+        for table in sorted(self.all, key=lambda t: t.route is not Route.REQUIRED):  # stable: required first
+            if table.database_type.store in named:
+                out.append(table)
+                continue
+            if table.dataset is not None and any(t.dataset == table.dataset for t in here.values()):
+                continue
+            twin = here.get(table.name.lower())
+            if twin is not None:
+                raise ConfigError(
+                    f"{table.where}: in the embedded store {table} and {twin} ({twin.where}) would share the name "
+                    f"{table.name}: rename one of them, or name its database in MYSTOCKS_STORES"
+                )
+            placed = replace(
+                table, database_type=Database.EMBEDDED, is_super_table=False, is_timescale_hypertable=False
+            )
+            here[table.name.lower()] = placed
+            out.append(placed)
+        order = {(t.name, t.database_name): i for i, t in reversed(list(enumerate(self.all)))}
+        return Tables(sorted(out, key=lambda t: order[t.name, t.database_name]))
+
+
+def writable(table: Table) -> None:
+    """ConfigError when rows cannot be upserted into ``table``, with the remedy."""
+    if not table.key:
+        proposal = ", ".join(table.dataset.key) if table.dataset is not None else "column, ..."
+        raise ConfigError(
+            f"{table.where or table.name}: table {table.name} has no key, so nothing can be written to it without "
+            f"doubling rows: add `key: [{proposal}]` to it"
+        )
 
 
 def load(path: Path) -> Tables:
     """Read the YAML. Raises ConfigError with file, line and column of every complaint, all at once."""
-    raise NotImplementedError
+    from mystocks_ingest.schema.document import read  # noqa: PLC0415 - pydantic and yaml only when a file is read
+
+    return Tables(read(path))
