@@ -6,8 +6,11 @@ Order, first wins: real environment, ``.env`` in the working directory, default.
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -61,3 +64,27 @@ def load() -> Settings:
     except ValidationError as exc:
         wrong = "; ".join(f"{e['loc'][0] if e['loc'] else 'settings'}: {e['msg']}" for e in exc.errors())
         raise ConfigError(f"wrong settings: {wrong}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One setting as it may be shown, and where it came from."""
+
+    name: str
+    shown: str
+    origin: str  # "environment", ".env", "default"
+
+
+def origins(settings: Settings) -> list[Origin]:
+    """Every setting of ``settings`` with its origin; a secret is shown as set or not set, never its value."""
+    environment = {name.upper() for name in os.environ}
+    file = {name.upper() for name, value in dotenv_values(".env").items() if value is not None}
+    found = []
+    for field, info in type(settings).model_fields.items():
+        name = str(info.alias or field)
+        value: object = getattr(settings, field)
+        origin = "environment" if name in environment else ".env" if name in file else "default"
+        secret = "SecretStr" in str(info.annotation)
+        shown = ("not set" if value is None else "set, hidden") if secret else "" if value is None else str(value)
+        found.append(Origin(name, shown, origin))
+    return found

@@ -132,13 +132,17 @@ def _keep_traceback(exc: Exception) -> str:
 
 
 def _traceback(exc: Exception) -> str:
-    return "".join(traceback.format_exception(exc))
+    return _redacted("".join(traceback.format_exception(exc)))
 
 
-def _say(text: str) -> None:
-    """One line on stderr, with secrets removed as far as they are known by now."""
+def _redacted(text: str) -> str:
+    """``text`` without secrets, as far as they are known by now."""
     if "mystocks_ingest.logs" in sys.modules:  # loaded once a command's work began: before that, none is known
         from mystocks_ingest.logs import redact
 
-        text = redact(text)
-    click.echo(text, err=True)
+        return redact(text)
+    return text
+
+
+def _say(text: str) -> None:
+    click.echo(_redacted(text), err=True)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mystocks_ingest.errors import Outcome
-    from mystocks_ingest.flow.backfill import Report, Watch
+    from mystocks_ingest.flow.plan import PlanLine
+    from mystocks_ingest.flow.report import Report, Watch
 
 LINE_SECONDS = 5.0  # between two plain lines
 PAINTS_PER_SECOND = 4
@@ -30,21 +31,28 @@ Monotonic = Callable[[], float]
 
 @dataclass
 class Count:
-    """What has happened to one dataset so far."""
+    """What has happened to one dataset so far. Calls are counted by source: a plan is a source's own."""
 
     began: float
-    calls_planned: int = 0
-    calls_made: int = 0
-    rows_fetched: int = 0
-    rows_stored: int = 0
-    rows_refused: int = 0
+    rows: int = 0
+    refused: int = 0
     failures: int = 0
+    calls_made: int = 0
+    _left: dict[str, int] = field(default_factory=dict)
+
+    def planned(self, source: str, calls: int) -> None:
+        """A new round: what is left of the source's last plan is part of this one, or will not be asked."""
+        self._left[source] = calls
+
+    def made(self, source: str, calls: int) -> None:
+        self.calls_made += calls
+        self._left[source] = max(self._left.get(source, 0) - calls, 0)
 
     def calls_left(self) -> int:
-        return max(self.calls_planned - self.calls_made, 0)
+        return sum(self._left.values())
 
     def rows_per_second(self, now: float) -> float:
-        return self.rows_stored / max(now - self.began, 0.001)
+        return self.rows / max(now - self.began, 0.001)
 
     def seconds_left(self, now: float) -> float | None:
         """At the pace so far; None until there is one."""
@@ -72,11 +80,11 @@ class Tally:
             left = count.seconds_left(now)
             yield (
                 name,
-                f"{count.rows_stored:,}",
+                f"{count.rows:,}",
                 f"{count.rows_per_second(now):,.0f}",
                 f"{count.calls_left():,}",
                 "" if left is None else duration(left),
-                f"{count.rows_refused:,}" if count.rows_refused else "",
+                f"{count.refused:,}" if count.refused else "",
                 f"{count.failures:,}" if count.failures else "",
             )
 
@@ -87,23 +95,19 @@ class _Progress:
     def __init__(self, clock: Monotonic = time.monotonic) -> None:
         self.tally = Tally(clock)
 
-    def planned(self, dataset: str, source: str, calls: int, requests: int) -> None:
-        self.tally.of(dataset).calls_planned += calls
-        self.tell("planned", dataset=dataset, source=source, calls=calls, requests=requests)
+    def planned(self, line: PlanLine) -> None:
+        self.tally.of(line.dataset).planned(line.source, line.calls)
+        self.tell("planned", dataset=line.dataset, source=line.source, calls=line.calls, requests=line.requests)
 
-    def fetched(self, dataset: str, source: str, rows: int, calls: int) -> None:
+    def fetched(self, dataset: str, source: str, *, rows: int, calls: int) -> None:
         count = self.tally.of(dataset)
-        count.calls_made += calls
-        count.rows_fetched += rows
+        count.made(source, calls)
+        count.rows += rows
         self.tell("fetched", dataset=dataset, source=source, rows=rows, calls=calls)
 
     def refused(self, dataset: str, source: str, rule: str, rows: int) -> None:
-        self.tally.of(dataset).rows_refused += rows
+        self.tally.of(dataset).refused += rows
         self.tell("refused", dataset=dataset, source=source, rule=rule, rows=rows)
-
-    def stored(self, dataset: str, rows: int) -> None:
-        self.tally.of(dataset).rows_stored += rows
-        self.tell("stored", dataset=dataset, rows=rows)
 
     def failed(self, dataset: str, source: str, outcome: Outcome, reason: str) -> None:
         self.tally.of(dataset).failures += 1
