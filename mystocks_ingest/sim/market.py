@@ -1,0 +1,385 @@
+"""The truth of the simulated market: pure, seeded, computed on demand for any symbols and sessions.
+
+Rows are addressed by (i, t): number of the instrument in the listing, number of the session in the range. A day
+of the whole market and the history of one symbol are the same arithmetic on other index arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mystocks_ingest.market import datasets
+from mystocks_ingest.market.datasets import Dataset
+from mystocks_ingest.sim import listing as listings
+from mystocks_ingest.sim import prices as walk
+from mystocks_ingest.sim.holidays import LAST, Days, sessions
+from mystocks_ingest.sim.minutes import MinuteBars, minute_bars
+from mystocks_ingest.sim.noise import F64, I64, normal, uniform
+
+SOURCE = "sim"
+Bools = npt.NDArray[np.bool_]
+Period = Literal["1w", "1mo"]
+
+
+@dataclass(frozen=True)
+class MarketConfig:
+    """What determines the market: equal configurations give equal truths."""
+
+    seed: int = 7
+    stocks: int = 60
+    sessions: int = 480
+    end: date = date(2026, 6, 30)
+    odd_lots: bool = True  # volumes that are no multiple of 100, as tushare and baostock show them
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Daily bars of the pairs (i, t); prices in ticks, volume in shares, amount in yuan."""
+
+    i: I64
+    t: I64
+    open: I64
+    high: I64
+    low: I64
+    close: I64
+    ref: I64  # pre_close: the reference price, ex-right on ex-right days
+    up: I64
+    down: I64
+    volume: I64
+    amount: F64
+    tick: F64
+
+    def price(self, ticks: I64) -> F64:
+        """Yuan; a quotient of integers, so that the nearest double prints as the decimal price."""
+        return np.asarray(ticks / np.round(1.0 / self.tick))
+
+    @property
+    def change_percent(self) -> F64:
+        return np.asarray((self.close - self.ref) / self.ref * 100.0)
+
+
+class Market:
+    """The simulated exchange. Its tables have the canonical schemas, ``source`` "sim", and are sorted by key."""
+
+    def __init__(self, config: MarketConfig | None = None) -> None:
+        self.config = config = config or MarketConfig()
+        if not date(2001, 1, 1) <= config.end <= LAST:
+            raise ValueError(f"the simulated market can end between 2001-01-01 and {LAST}, not on {config.end}")
+        self.calendar_days = sessions()
+        self.begin = listings.first_session(self.calendar_days, config.end, config.sessions)
+        if self.begin < 260:
+            raise ValueError(f"{config.sessions} sessions before {config.end} reach further back than 2001")
+        self.days: Days = self.calendar_days[self.begin : self.begin + config.sessions]
+        self.listing = listings.build(config.seed, config.stocks, self.calendar_days, self.begin, config.sessions)
+        self.prices = walk.build(config.seed, self.listing, self.days, self.calendar_days, self.begin)
+        self.fetched_at = datetime.combine(self.last_day, time(10, 0), UTC)
+        self.number = {s: n for n, s in enumerate(self.listing.symbols)}
+
+    @property
+    def first_day(self) -> date:
+        return self.days[0].item()  # type: ignore[no-any-return]
+
+    @property
+    def last_day(self) -> date:
+        return self.days[-1].item()  # type: ignore[no-any-return]
+
+    def kind(self, asset_type: str) -> I64:
+        """Numbers of the instruments of one asset type."""
+        return np.flatnonzero(np.array(self.listing.asset_types) == asset_type)
+
+    def session_range(self, first: date | None, last: date | None) -> tuple[int, int]:
+        """Session numbers [start, stop) of the days ``first`` to ``last``, both included."""
+        start = 0 if first is None else int(np.searchsorted(self.days, np.datetime64(first)))
+        stop = len(self.days) if last is None else int(np.searchsorted(self.days, np.datetime64(last), side="right"))
+        return start, max(start, stop)
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+    def pairs(self, who: I64, start: int, stop: int, *, traded: bool = True) -> tuple[I64, I64]:
+        """(i, t) of the rows, symbol by symbol: those that traded, or those listed but suspended."""
+        inside = self.prices.traded[start:stop][:, who]
+        if not traded:
+            t = np.arange(start, stop)[:, None]
+            inside = ~inside & (t >= self.listing.first[who]) & (t < self.listing.stop[who])
+        column, row = np.nonzero(inside.T)
+        return who[column], row + start
+
+    def reference(self, i: I64, t: I64) -> I64:
+        """pre_close of (i, t) in ticks."""
+        ref = self.prices.close[t, i].astype(np.int64)
+        keys = i * len(self.days) + t
+        at = np.searchsorted(self.prices.event_keys, keys)
+        at = np.minimum(at, max(len(self.prices.event_keys) - 1, 0))
+        if len(self.prices.event_keys):
+            ref = np.where(self.prices.event_keys[at] == keys, self.prices.event_refs[at], ref)
+        return ref
+
+    def factor(self, i: I64, t: I64) -> F64:
+        """Cumulative back-adjustment factor in force on (i, t)."""
+        keys = i * len(self.days) + t
+        at = np.searchsorted(self.prices.event_keys, keys, side="right") - 1
+        if not len(self.prices.event_keys):
+            return self.prices.old_factors[i]
+        own = (at >= 0) & (self.prices.event_keys[at] // len(self.days) == i)
+        return np.where(own, self.prices.event_factors[at], self.prices.old_factors[i])
+
+    def bars(self, i: I64, t: I64) -> Bars:
+        """Daily bars of any pairs that traded."""
+        seed, listing = self.config.seed, self.listing
+        ref = self.reference(i, t)
+        close = self.prices.close[t + 1, i].astype(np.int64)
+        old_rule = listing.limit_percent(np.datetime64("2020-01-01"))[i]
+        new_rule = listing.limit_percent(np.datetime64("2021-01-01"))[i]
+        by_day = np.where(self.days[t] >= np.datetime64("2020-08-24"), new_rule, old_rule)
+        percent, free = walk.percent_on(listing, i, t, by_day)
+        down, up = walk.limits(ref, percent, free)
+        down, up = np.minimum(down, close), np.maximum(up, close)
+        u = [uniform(seed, 60 + c, i, t) for c in range(6)]
+        wiggle = ref * 0.012
+        start = np.floor(ref + (close - ref) * u[0] * 0.7 + (u[1] - 0.5) * wiggle + 0.5).astype(np.int64)
+        start = np.clip(start, down, up)
+        high = np.minimum(np.maximum(start, close) + np.floor(u[2] ** 2 * 2 * wiggle).astype(np.int64), up)
+        low = np.maximum(np.minimum(start, close) - np.floor(u[3] ** 2 * 2 * wiggle).astype(np.int64), down)
+        locked = ~free & ((close == up) | (close == down)) & (u[4] < 0.35)
+        start, high, low = (np.where(locked, close, x) for x in (start, high, low))
+        size = listing.base_volume[i] * np.exp(0.6 * normal(seed, 5, i, t)) * (1.0 + 8.0 * np.abs(close / ref - 1.0))
+        volume = np.minimum(size, listing.float_shares[i] * 0.6).astype(np.int64) + 200_000
+        if not self.config.odd_lots:
+            volume = volume // 100 * 100
+        mean = (start + close + 2 * high + 2 * low) / 6.0 + (u[5] - 0.5) * (high - low) * 0.1
+        tick = listing.tick[i]
+        index = np.array([a == "index" for a in listing.asset_types])[i]
+        yuan = np.where(index, 9.0 + 6.0 * u[5], np.clip(mean, low, high) * tick)
+        return Bars(i, t, start, high, low, close, ref, up, down, volume, np.round(volume * yuan), tick)
+
+    def history(self, i: int, start: int = 0, stop: int | None = None) -> Bars:
+        """Bars of one instrument."""
+        return self.bars(*self.pairs(np.array([i]), start, len(self.days) if stop is None else stop))
+
+    def market_day(self, t: int, asset_type: str = "stock") -> Bars:
+        """Bars of every instrument of one kind that traded on session ``t``."""
+        return self.bars(*self.pairs(self.kind(asset_type), t, t + 1))
+
+    def minutes(self, i: int, t: I64, interval: str) -> MinuteBars:
+        """Minute bars of one instrument on sessions ``t`` (which must have traded)."""
+        return minute_bars(self.config.seed, self.bars(np.full(len(t), i), t), interval)
+
+    # -- truth tables ---------------------------------------------------------------------------------------------
+    def bars_1d(
+        self,
+        *,
+        symbols: tuple[str, ...] | None = None,
+        first: date | None = None,
+        last: date | None = None,
+        asset_types: tuple[str, ...] = ("stock",),
+    ) -> pa.Table:
+        """BAR_1D of the days ``first`` to ``last``; all instruments of ``asset_types`` unless ``symbols`` are named."""
+        i, t = self.pairs(self._who(symbols, asset_types), *self.session_range(first, last))
+        return self.bar_table(self.bars(i, t), datasets.BAR_1D)
+
+    def bar_table(self, bars: Bars, dataset: Dataset) -> pa.Table:
+        """``bars`` as canonical rows sorted by key."""
+        index = np.array(self.listing.asset_types)[bars.i] == "index"
+        turnover = np.round(bars.volume / self.listing.float_shares[bars.i] * 100.0, 4)
+        columns = {
+            "symbol": self.symbol_column(bars.i),
+            "trade_date": pa.array(self.days[bars.t]),
+            **{n: bars.price(getattr(bars, n)) for n in ("open", "high", "low", "close")},
+            "pre_close": bars.price(bars.ref),
+            "volume": bars.volume,
+            "amount": bars.amount,
+            "turnover": pa.array(turnover, mask=index),
+        }
+        return self._table(dataset, columns)
+
+    def period_bars(self, period: Period, *, symbols: tuple[str, ...] | None = None) -> pa.Table:
+        """BAR_1W or BAR_1MO: complete periods only, dated by the period's last session of the exchange."""
+        return self.bar_table(self.aggregate(self._who(symbols, ("stock",)), period), datasets.dataset(f"bar_{period}"))
+
+    def aggregate(self, who: I64, period: Period) -> Bars:
+        """Weekly or monthly bars of the instruments ``who``; ``t`` is the period's last session."""
+        bars = self.bars(*self.pairs(who, 0, len(self.days)))
+        label, last = self._periods(period)
+        keep = last[label[bars.t]] >= 0
+        key = bars.i * (int(label.max()) + 1) + label[bars.t]
+        bars = _select(bars, keep)
+        key = key[keep]
+        start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.empty(0, dtype=np.int64)
+        end = np.r_[start[1:], len(key)] - 1 if len(key) else start
+        if not len(key):
+            return bars
+        return Bars(
+            bars.i[start], last[label[bars.t[start]]], bars.open[start], np.maximum.reduceat(bars.high, start),
+            np.minimum.reduceat(bars.low, start), bars.close[end], bars.ref[start], bars.up[start], bars.down[start],
+            np.add.reduceat(bars.volume, start), np.add.reduceat(bars.amount, start), bars.tick[start],
+        )  # fmt: skip
+
+    def _periods(self, period: Period) -> tuple[I64, I64]:
+        """Label of each session's period; last session number of each label, -1 where it is not over yet."""
+        every = self.calendar_days
+        weekly = (every - np.timedelta64(4, "D")).astype("datetime64[W]").astype(np.int64)  # 1970-01-01 was a Thursday
+        monthly = every.astype("datetime64[M]").astype(np.int64)
+        raw = (weekly if period == "1w" else monthly)[self.begin :]
+        raw = raw - raw[0]
+        inside = raw[: len(self.days)]
+        last = np.full(int(raw.max()) + 1, -1, dtype=np.int64)
+        last[inside] = np.arange(len(inside))
+        after = self.begin + len(self.days)
+        if after < len(every) and raw[len(self.days)] == inside[-1]:
+            last[inside[-1]] = -1
+        return inside, last
+
+    def instruments(self, asset_types: tuple[str, ...] = ("stock", "index", "etf")) -> pa.Table:
+        """INSTRUMENT."""
+        who = self._who(None, asset_types)
+        own = self.listing
+        stock = np.array(own.asset_types)[who] == "stock"
+        columns = {
+            "symbol": self.symbol_column(who),
+            "name": pa.array([own.names[n] for n in who]),
+            "exchange": pa.array([own.symbols[n][-2:] for n in who]),
+            "asset_type": pa.array([own.asset_types[n] for n in who]),
+            "status": pa.array(np.where(np.isnat(own.delist_dates[who]), "L", "D").tolist()),
+            "list_date": pa.array(own.list_dates[who]),
+            "delist_date": pa.array(own.delist_dates[who]),
+            "industry": pa.array([own.industries[n] for n in who], mask=~stock),
+            "area": pa.array([own.areas[n] for n in who], mask=~stock),
+        }
+        return self._table(datasets.INSTRUMENT, columns)
+
+    def calendar(self, first: date | None = None, last: date | None = None) -> pa.Table:
+        """CALENDAR of exchange SH: every day, open or not, to the end of the last known year."""
+        start = np.datetime64(first or self.first_day)
+        days = np.arange(start, np.datetime64(last or LAST) + 1)
+        columns = {
+            "exchange": pa.array(["SH"] * len(days), pa.string()),
+            "trade_date": pa.array(days),
+            "is_open": pa.array(np.isin(days, self.calendar_days)),
+        }
+        return self._table(datasets.CALENDAR, columns)
+
+    def suspensions(self, first: date | None = None, last: date | None = None) -> pa.Table:
+        """SUSPENSION: listed stocks that did not trade, one row per session."""
+        i, t = self.pairs(self.kind("stock"), *self.session_range(first, last), traded=False)
+        return self._table(datasets.SUSPENSION, {"symbol": self.symbol_column(i), "trade_date": pa.array(self.days[t])})
+
+    def factors(self, asset_types: tuple[str, ...] = ("stock", "etf")) -> pa.Table:
+        """ADJ_FACTOR as a step function: 1 at listing, then one row per ex-right day."""
+        who = self._who(None, asset_types)
+        old = who[~np.isnat(self.prices.old_dates[who])]
+        chosen = np.isin(self.prices.event_keys // len(self.days), who)
+        i = self.prices.event_keys[chosen] // len(self.days)
+        t = self.prices.event_keys[chosen] % len(self.days)
+        day = np.concatenate([self.listing.list_dates[who], self.prices.old_dates[old], self.days[t]])
+        factor = np.concatenate([np.ones(len(who)), self.prices.old_factors[old], self.prices.event_factors[chosen]])
+        columns = {
+            "symbol": self.symbol_column(np.concatenate([who, old, i])),
+            "trade_date": pa.array(day),
+            "factor": factor,
+        }
+        return self._table(datasets.ADJ_FACTOR, columns)
+
+    def minute_table(self, symbol: str, interval: str, first: date | None = None, last: date | None = None) -> pa.Table:
+        """A minute dataset of one symbol; 1m has 241 rows a session, the first being the auction at 09:30."""
+        _, t = self.pairs(np.array([self.number[symbol]]), *self.session_range(first, last))
+        bars = self.minutes(self.number[symbol], t, interval)
+        columns = {
+            "symbol": self.symbol_column(np.full(bars.count, self.number[symbol])),
+            "bar_time": shanghai(self.days[t][bars.row] + bars.minute),
+            **{n: bars.price(getattr(bars, n)) for n in ("open", "high", "low", "close")},
+            "volume": bars.volume,
+            "amount": bars.amount,
+        }
+        return self._table(datasets.dataset(f"bar_{interval}"), columns)
+
+    def daily_basic(self, first: date | None = None, last: date | None = None) -> pa.Table:
+        """DAILY_BASIC of every stock that traded."""
+        i, t = self.pairs(self.kind("stock"), *self.session_range(first, last))
+        columns = {"symbol": self.symbol_column(i), "trade_date": pa.array(self.days[t]), **self.basics(i, t)}
+        return self._table(datasets.DAILY_BASIC, columns)
+
+    def basics(self, i: I64, t: I64) -> dict[str, pa.Array]:
+        """The number columns of DAILY_BASIC for the pairs (i, t); a ratio to a loss is null."""
+        own, bars = self.listing, self.bars(i, t)
+        close = bars.price(bars.close)
+        floating, total = own.float_shares[i], own.total_shares[i]
+        free = floating // 20_000 * 10_000 + 10_000
+        eps, loss = own.eps[i], own.eps[i] <= 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pe = np.round(close / eps, 4)
+        return {
+            "turnover": pa.array(np.round(bars.volume / floating * 100, 4)),
+            "turnover_free": pa.array(np.round(bars.volume / free * 100, 4)),
+            "volume_ratio": pa.array(np.round(0.5 + uniform(self.config.seed, 70, i, t), 2)),
+            "pe": pa.array(pe, mask=loss),
+            "pe_ttm": pa.array(np.round(pe * 0.97, 4), mask=loss),
+            "pb": pa.array(np.round(close / own.book[i], 4)),
+            "ps": pa.array(np.round(close / own.book[i] * 0.8, 4)),
+            "ps_ttm": pa.array(np.round(close / own.book[i] * 0.78, 4)),
+            "dividend_yield": pa.array(np.round(np.abs(eps) / close * 30, 4), mask=loss),
+            "dividend_yield_ttm": pa.array(np.round(np.abs(eps) / close * 28, 4), mask=loss),
+            "total_shares": pa.array(total.astype(np.float64)),
+            "float_shares": pa.array(floating.astype(np.float64)),
+            "free_shares": pa.array(free.astype(np.float64)),
+            "total_value": pa.array(np.round(close * total, 2)),
+            "float_value": pa.array(np.round(close * floating, 2)),
+        }
+
+    def quotes(self) -> pa.Table:
+        """QUOTE after the close of the last session: five levels; an empty side at a price limit."""
+        from mystocks_ingest.sim import snapshot  # noqa: PLC0415  (the snapshot is computed from this class)
+
+        return self._table(datasets.QUOTE, snapshot.quote_columns(self))
+
+    def ticks(self, symbol: str) -> pa.Table:
+        """TICK of the last session that ``symbol`` traded."""
+        from mystocks_ingest.sim import snapshot  # noqa: PLC0415
+
+        return self._table(datasets.TICK, snapshot.tick_columns(self, self.number[symbol]))
+
+    # -- columns --------------------------------------------------------------------------------------------------
+    def _who(self, symbols: tuple[str, ...] | None, asset_types: tuple[str, ...]) -> I64:
+        if symbols is not None:
+            return np.array(sorted(self.number[s] for s in symbols), dtype=np.int64)
+        return np.flatnonzero(np.isin(np.array(self.listing.asset_types), asset_types))
+
+    @cached_property
+    def _symbol_pool(self) -> pa.Array:
+        return pa.array(self.listing.symbols, pa.string())
+
+    def symbol_column(self, i: I64) -> pa.Array:
+        return self._symbol_pool.take(pa.array(i))
+
+    def _table(self, dataset: Dataset, columns: dict[str, pa.Array | F64 | I64]) -> pa.Table:
+        size = len(next(iter(columns.values())))
+        arrays = []
+        for f in dataset.schema:
+            if f.name in columns:
+                array = pa.array(columns[f.name]).cast(f.type)
+            elif f.name == "source":
+                array = pa.repeat(pa.scalar(SOURCE), size)
+            elif f.name == "fetched_at":
+                array = pa.repeat(pa.scalar(self.fetched_at, f.type), size)
+            elif f.name == "provisional":
+                array = pa.repeat(pa.scalar(value=False), size)
+            else:
+                array = pa.nulls(size, f.type)
+            arrays.append(array)
+        table = pa.Table.from_arrays(arrays, schema=dataset.schema)
+        return table.sort_by([(k, "ascending") for k in dataset.key])
+
+
+def shanghai(naive: npt.NDArray[np.datetime64]) -> pa.Array:
+    """Wall-clock times of the exchange as aware time stamps (China has kept UTC+8 throughout these years)."""
+    utc = naive.astype("datetime64[ms]") - np.timedelta64(8, "h")
+    return pa.array(utc).cast(pa.timestamp("ms", tz=datasets.SHANGHAI))
+
+
+def _select(bars: Bars, keep: Bools) -> Bars:
+    return Bars(**{name: getattr(bars, name)[keep] for name in Bars.__dataclass_fields__})
