@@ -6,7 +6,6 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -213,39 +212,3 @@ def test_the_image_is_glibc_small_hashed_and_not_root() -> None:
         if word == "COPY" and "--from" not in rest:
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
-
-
-def modules_after(*argv: str) -> set[str]:
-    code = (
-        "import sys\n"
-        f"sys.argv = ['mystocks-ingest', *{list(argv)!r}]\n"
-        "from mystocks_ingest.__main__ import main\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print('MODULES', *sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(done.stdout.rpartition("MODULES ")[2].split())
-
-
-@pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_help_and_version_load_no_heavy_package(argument: str) -> None:
-    loaded = modules_after(argument)
-    assert "click" in loaded  # the list is real
-    heavy = {"pandas", "numpy", "pyarrow", "duckdb", "akshare", "baostock", "tushare", "requests", "pydantic", "rich"}
-    assert heavy & loaded == set()
-
-
-def test_every_command_explains_itself(tmp_path: Path) -> None:
-    from mystocks_ingest.cli import COMMANDS  # noqa: PLC0415 - names only
-
-    for name in COMMANDS:
-        shown = subprocess.run(
-            [sys.executable, "-m", "mystocks_ingest", name, "--help"],
-            cwd=ROOT,
-            env={**os.environ, "MYSTOCKS_STATE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert shown.returncode == 0, f"{name}: {shown.stderr}"
-        assert shown.stdout.startswith("Usage: "), name
