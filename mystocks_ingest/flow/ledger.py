@@ -13,12 +13,33 @@ from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Symbol, Window
 from mystocks_ingest.ports import Checkpoint
 
 Mask = npt.NDArray[np.bool_]
+Block = tuple[npt.NDArray[np.intp], ...]  # np.ix_ of rows and columns
 Days = npt.NDArray[np.datetime64]
+
+
+def keys_of(wanted: Dataset, rows: pa.RecordBatch) -> tuple[pa.Array, pa.Array]:
+    """Symbols and session days of rows, as ``Ledger.cells`` takes them."""
+    time = rows.column(wanted.time or "trade_date")
+    if pa.types.is_timestamp(time.type):
+        time = pc.cast(pc.floor_temporal(pc.local_timestamp(time), unit="day"), pa.date32())
+    return rows.column("symbol"), time
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells of a ledger, and where in the asked-for sequence each stood."""
+
+    rows: npt.NDArray[np.intp]
+    columns: npt.NDArray[np.intp]
+    positions: npt.NDArray[np.intp]
 
 
 @dataclass
@@ -30,9 +51,9 @@ class Ledger:
     sessions: Days
     expected: Mask
     done: Mask
-    suspended: Mask
     asked: dict[str, Mask] = field(default_factory=dict)  # by source, in this run: asked, whatever came of it
     answered: dict[str, Mask] = field(default_factory=dict)  # by family, in this run: a complete answer
+    suspensions_asked: set[str] = field(default_factory=set)  # sources whose record of suspensions was read
     _dirty: set[int] = field(default_factory=set)
     _row_of: dict[str, int] = field(default_factory=dict)
 
@@ -40,9 +61,7 @@ class Ledger:
     def blank(cls, dataset: str, symbols: Sequence[Symbol], sessions: Days) -> Ledger:
         """A ledger in which every cell is expected and nothing is done."""
         shape = (len(symbols), len(sessions))
-        ledger = cls(
-            dataset, tuple(symbols), sessions, np.ones(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
-        )
+        ledger = cls(dataset, tuple(symbols), sessions, np.ones(shape, bool), np.zeros(shape, bool))
         ledger._row_of = {s: i for i, s in enumerate(symbols)}
         return ledger
 
@@ -62,26 +81,27 @@ class Ledger:
         """Row numbers of those symbols that stand in the ledger."""
         return np.array([self._row_of[s] for s in symbols if s in self._row_of], dtype=np.intp)
 
-    def cells(self, symbols: Sequence[str], days: Days) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Row and column numbers of (symbol, day) pairs; pairs outside the ledger are left out."""
-        uniques, inverse = np.unique(np.asarray(symbols, dtype=object).astype(str), return_inverse=True)
-        row_of_unique = np.array([self._row_of.get(u, -1) for u in uniques.tolist()], dtype=np.intp)
-        rows = row_of_unique[inverse] if len(uniques) else np.empty(0, np.intp)
-        columns = np.searchsorted(self.sessions, days)
-        columns_safe = np.minimum(columns, max(len(self.sessions) - 1, 0))
+    def cells(self, symbols: pa.Array, days: pa.Array) -> Cells:
+        """The cells of (symbol, day) pairs; pairs outside the ledger are left out."""
+        coded = symbols.dictionary_encode()
+        row_of_code = np.array([self._row_of.get(s, -1) for s in coded.dictionary.to_pylist()] or [-1], dtype=np.intp)
+        rows = row_of_code[coded.indices.fill_null(0).to_numpy()] if len(coded) else np.empty(0, np.intp)
+        wanted = days.to_numpy(zero_copy_only=False).astype("datetime64[D]")
+        columns = np.searchsorted(self.sessions, wanted)
         known = (rows >= 0) & (columns < len(self.sessions))
-        if len(self.sessions):
-            known &= self.sessions[columns_safe] == days
-        return rows[known], columns[known]
+        positions = np.flatnonzero(known)
+        positions = positions[self.sessions[columns[positions]] == wanted[positions]]
+        return Cells(rows[positions], columns[positions], positions)
 
-    def settle(self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> None:
+    def settle(self, cells: Cells) -> None:
         """These cells are done."""
-        self.done[rows, columns] = True
-        self._dirty.update(np.unique(rows).tolist())
+        self.done[cells.rows, cells.columns] = True
+        self._dirty.update(np.unique(cells.rows).tolist())
 
     def settle_mask(self, mask: Mask) -> None:
         """Every cell of ``mask`` is done."""
-        self.settle(*np.nonzero(mask))
+        self.done |= mask
+        self._dirty.update(np.flatnonzero(mask.any(axis=1)).tolist())
 
     def asked_of(self, source: str) -> Mask:
         """Cells that ``source`` was asked for in this run, whatever came of it."""
@@ -90,6 +110,16 @@ class Ledger:
     def answered_by(self, family: str) -> Mask:
         """Cells for which ``family`` gave a complete answer in this run, with or without a row."""
         return self.answered.setdefault(family, np.zeros(self.done.shape, bool))
+
+    @property
+    def asked_at_all(self) -> Mask:
+        """Cells that some source was asked for in this run."""
+        return _any(self.asked.values(), self.done.shape)
+
+    @property
+    def answered_at_all(self) -> Mask:
+        """Cells for which some family gave a complete answer in this run."""
+        return _any(self.answered.values(), self.done.shape)
 
     @property
     def todo(self) -> Mask:
@@ -115,3 +145,10 @@ class Ledger:
         days: list[date] = self.sessions.astype("datetime64[D]").astype(object).tolist()
         for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             yield Window(days[first], days[end - 1] + timedelta(days=1))
+
+
+def _any(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:
+    out = np.zeros(shape, bool)
+    for mask in masks:
+        out |= mask
+    return out

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mystocks_ingest.errors import ConfigError
-from mystocks_ingest.flow.ledger import Days, Ledger, Mask
+from mystocks_ingest.flow.ledger import Block, Days, Ledger, Mask
 from mystocks_ingest.market.datasets import SHANGHAI, Dataset
 from mystocks_ingest.market.frames import Request, Symbol, Window
 from mystocks_ingest.ports import Offer, Source
@@ -96,21 +96,26 @@ def columns_of(dataset: Dataset, sessions: Days) -> Days:
         period = (sessions.astype("datetime64[D]").astype(np.int64) + 3) // 7  # 1970-01-01 was a Thursday
     else:
         period = sessions.astype("datetime64[M]").astype(np.int64)
-    return sessions[np.flatnonzero(np.append(period[1:] != period[:-1], False))]  # noqa: FBT003 - a numpy value
+    return sessions[np.flatnonzero(np.append(period[1:] != period[:-1], False))]
 
 
-def eligible(source: Source, dataset: Dataset, ledger: Ledger, traits: Traits, now: datetime) -> Mask:
-    """Cells that ``source`` can serve at ``now``: its exchanges and asset types, history, and close gate."""
+def eligible(
+    source: Source, dataset: Dataset, ledger: Ledger, traits: Traits, now: datetime, *, only_final: bool = False
+) -> Mask:
+    """Cells that ``source`` can serve at ``now``: its exchanges and asset types, history, and close gate.
+
+    A source with intraday bars also serves the running session, unless ``only_final``.
+    """
     offer = source.offers.get(dataset.name)
     if offer is None:
         return np.zeros(ledger.done.shape, bool)
     rows = np.isin(traits.exchange, list(offer.exchanges)) & np.isin(traits.asset_type, list(offer.asset_types))
-    return rows[:, None] & _served(offer, ledger.sessions, now)[None, :]
+    return rows[:, None] & _served(offer, ledger.sessions, now, only_final=only_final)[None, :]
 
 
-def _served(offer: Offer, sessions: Days, now: datetime) -> npt.NDArray[np.bool_]:
+def _served(offer: Offer, sessions: Days, now: datetime, *, only_final: bool) -> npt.NDArray[np.bool_]:
     columns = final(sessions, offer, now)
-    if offer.intraday:
+    if offer.intraday and not only_final:
         columns |= _running(sessions, now)
     if offer.since is not None:
         columns &= sessions >= np.datetime64(offer.since)
@@ -131,6 +136,22 @@ def _running(sessions: Days, now: datetime) -> npt.NDArray[np.bool_]:
     local = now.astimezone(ZoneInfo(SHANGHAI))
     opened = local.hour * 60 + local.minute >= _OPENING
     return np.asarray(sessions == np.datetime64(local.date())) & opened
+
+
+def market_day(now: datetime) -> date:
+    """The day in Shanghai."""
+    return now.astimezone(ZoneInfo(SHANGHAI)).date()
+
+
+def block_of(dataset: Dataset, source: Source, ledger: Ledger, traits: Traits, request: Request) -> Block:
+    """The cells that a request to ``source`` covers."""
+    if request.symbols:
+        rows = ledger.rows(request.symbols)
+    else:
+        exchanges = list(source.offers[dataset.name].exchanges)
+        rows = np.flatnonzero((traits.asset_type == request.asset_type) & np.isin(traits.exchange, exchanges))
+    columns = ledger.columns(request.window)
+    return np.ix_(rows, np.arange(columns.start, columns.stop))
 
 
 def minutes(source: Source, calls: int) -> float:

@@ -1,0 +1,224 @@
+"""The backfill: rounds of requests over a ledger until nothing is to do or nobody is left to ask.
+
+A round asks each cell's best source; what it does not settle goes to another one in the next round. A source that
+is banned, denied or down leaves at once and its remaining requests with it, so failover costs no waiting.
+Checkpoints follow durability: a cell is settled only after its row was written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from mystocks_ingest.errors import IngestError, Malformed, Unavailable
+from mystocks_ingest.flow import evidence, plan
+from mystocks_ingest.flow.ingest import Taken
+from mystocks_ingest.flow.ledger import Block, Ledger, keys_of
+from mystocks_ingest.flow.plan import Cadence, PlanLine, Task, Traits
+from mystocks_ingest.flow.reference import Reference
+from mystocks_ingest.flow.report import Job, Missing, Report
+from mystocks_ingest.flow.run import Run
+from mystocks_ingest.logs import get
+from mystocks_ingest.market.datasets import SUSPENSION, Dataset, dataset
+from mystocks_ingest.ports import Checkpoint, Journal, Sink, Source
+
+log = get("backfill")
+
+_FLUSH_SECONDS = 2.0
+_MANY = 200  # above this many symbols in one request, refusals are told by the report's counts only
+
+
+@dataclass
+class Backfill:
+    """One backfill of one job."""
+
+    job: Job
+    run: Run
+    reference: Reference
+    journal: Journal
+    sink: Sink
+
+    async def fetch(self) -> Report:
+        """Fetch what is missing. Raises ConfigError for an impossible job; vendors' failures end in the report."""
+        started = time.monotonic()
+        wanted = [dataset(name) for name in self.job.datasets]
+        histories = [d for d in wanted if plan.cadence(d) is not Cadence.SNAPSHOT]
+        await self.reference.prepare(self.job, self.run.allowed(self.job.source), wanted=wanted, run=self.run)
+        for each in histories:
+            await self._history(each)
+        self.run.report.seconds = time.monotonic() - started
+        self.run.watch.done(self.run.report)
+        return self.run.report
+
+    async def estimate(self) -> list[PlanLine]:
+        """What ``fetch`` would ask for first, and its cost. Only reference data is fetched for it."""
+        allowed = self.run.allowed(self.job.source)
+        wanted = [dataset(name) for name in self.job.datasets]
+        histories = [d for d in wanted if plan.cadence(d) is not Cadence.SNAPSHOT]
+        lines = await self.reference.estimate([d for d in wanted if d not in histories], allowed)
+        if histories:
+            await self.reference.prepare(self.job, allowed, wanted=(), run=self.run)
+        for each in histories:
+            ledger, traits = await self._open(each)
+            tasks = plan.assign(each, ledger, traits, self.run.usable(allowed, each), now=self.run.clock())
+            lines += plan.lines(each, tasks, allowed)
+        return lines
+
+    async def missing(self) -> list[Missing]:
+        """What should be stored by now and is not, without asking any source for rows."""
+        allowed = self.run.allowed(self.job.source)
+        await self.reference.prepare(self.job, allowed, wanted=(), run=self.run)
+        for each in (dataset(name) for name in self.job.datasets):
+            if plan.cadence(each) is not Cadence.SNAPSHOT:
+                ledger, traits = await self._open(each)
+                self._report_gaps(each, ledger, traits)
+        return self.run.report.missing
+
+    async def _open(self, wanted: Dataset) -> tuple[Ledger, Traits]:
+        """The dataset's ledger: expected by listing dates, done by checkpoints and recorded suspensions."""
+        symbols = await self.reference.universe(self.job, wanted)
+        points: Sequence[Checkpoint] = await self.journal.checkpoints(wanted)
+        span = [self.job.window, *(p.window for p in points)]
+        sessions = self.reference.sessions(min(w.start for w in span), max(w.end for w in span))
+        columns = plan.columns_of(wanted, sessions)
+        ledger = Ledger.blank(wanted.name, symbols, columns)
+        ledger.recall(points)
+        inside = ledger.columns(self.job.window)
+        if self.job.force:
+            ledger.done[:, inside] = False
+        ledger.expected[:, : inside.start] = False
+        ledger.expected[:, inside.stop :] = False
+        ledger.expected &= self.reference.listed(symbols, columns)
+        if plan.cadence(wanted) is Cadence.SESSION:
+            await evidence.settle_recorded(ledger, self.run, self.sink)
+        return ledger, self.reference.traits(symbols)
+
+    async def _history(self, wanted: Dataset) -> None:
+        allowed = self.run.allowed(self.job.source)
+        if not any(wanted.name in s.offers for s in allowed):
+            names = ", ".join(s.name for s in allowed)
+            self.run.report.absent.append(f"{wanted.name}: not offered by {names}")
+            return
+        ledger, traits = await self._open(wanted)
+        try:
+            while ledger.todo.any():
+                usable = self.run.usable(allowed, wanted)
+                tasks = plan.assign(wanted, ledger, traits, usable, now=self.run.clock())
+                if not tasks:
+                    break
+                for line in plan.lines(wanted, tasks, usable):
+                    self.run.watch.planned(line)
+                await self._round(wanted, ledger, traits, tasks)
+                if plan.cadence(wanted) is Cadence.SESSION:
+                    await evidence.ask_for_suspensions(ledger, traits, allowed, self.run)
+            if plan.cadence(wanted) is Cadence.SESSION:
+                await evidence.settle_explained(wanted, ledger, self.run, self.sink, self.reference)
+        finally:
+            await self._flush(ledger)
+        self._report_gaps(wanted, ledger, traits)
+
+    async def _round(self, wanted: Dataset, ledger: Ledger, traits: Traits, tasks: list[Task]) -> None:
+        queues: dict[str, list[Task]] = {}
+        for task in reversed(tasks):
+            queues.setdefault(task.source, []).append(task)
+        async with asyncio.TaskGroup() as flushing:
+            flusher = flushing.create_task(self._flush_now_and_then(ledger), name=f"flush {wanted}")
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for name, queue in queues.items():
+                        source = self.run.sources[name]
+                        for i in range(min(self.job.workers, source.concurrency, len(queue))):
+                            work = self._work(wanted, ledger, traits, source, queue)
+                            group.create_task(work, name=f"{name} {wanted} {i}")
+            finally:
+                flusher.cancel()
+
+    async def _work(self, wanted: Dataset, ledger: Ledger, traits: Traits, source: Source, queue: list[Task]) -> None:
+        while queue and self.run.usable([source], wanted):
+            await self._one(wanted, ledger, traits, source, queue.pop())
+
+    async def _one(self, wanted: Dataset, ledger: Ledger, traits: Traits, source: Source, task: Task) -> None:
+        """One request: its rows stored and settled, its outcome counted. Only a sink's failure is raised."""
+        block = plan.block_of(wanted, source, ledger, traits, task.request)
+        found = 0
+        try:
+            async for frame in source.fetch(task.request):
+                taken = await self.run.take(frame, source)
+                if frame.dataset == SUSPENSION and wanted != SUSPENSION:
+                    found += evidence.settle_suspended(ledger, taken.accepted)
+                else:
+                    found += len(frame)
+                    self._settle(wanted, ledger, taken, block)
+            if not found and not task.request.symbols and plan.cadence(wanted) is Cadence.SESSION:
+                raise Malformed(f"{source.name} has no row at all for {task.request}, a session when stocks traded")
+        except Unavailable:
+            raise
+        except IngestError as exc:
+            self.run.failed(source, wanted, exc, task.request)
+            return
+        finally:
+            ledger.asked_of(source.name)[block] = True
+        self.run.succeeded(source, wanted, rows=found, calls=task.calls)
+        if found:  # an empty answer alone proves nothing
+            ledger.answered_by(source.family)[block] = True
+        if plan.cadence(wanted) in (Cadence.EVENT, Cadence.PERIOD):
+            served = plan.eligible(source, wanted, ledger, traits, self.run.clock(), only_final=True)
+            settled = np.zeros_like(served)
+            settled[block] = True
+            ledger.settle_mask(settled & served)
+
+    def _settle(self, wanted: Dataset, ledger: Ledger, taken: Taken, block: Block) -> None:
+        rows = taken.accepted.rows
+        if taken.reason and block[0].size <= _MANY:
+            symbols = [ledger.symbols[r] for r in block[0].ravel().tolist()]
+            self.run.remember(wanted, symbols, taken.accepted.source, f"refused: {taken.reason}")
+        if plan.cadence(wanted) is not Cadence.SESSION or not rows.num_rows:
+            return
+        if "provisional" in rows.schema.names:
+            unfinished = rows.column("provisional")
+            self.run.report.provisional += pc.sum(unfinished).as_py() or 0
+            rows = rows.filter(pc.invert(unfinished))
+        ledger.settle(ledger.cells(*keys_of(wanted, rows)))
+
+    async def _flush_now_and_then(self, ledger: Ledger) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self._flush(ledger)
+
+    async def _flush(self, ledger: Ledger) -> None:
+        points = ledger.checkpoints(self.job.source)
+        if points:
+            await self.journal.checkpoint(points)
+            log.info("backfill.checkpointed", dataset=ledger.dataset, windows=len(points))
+
+    def _report_gaps(self, wanted: Dataset, ledger: Ledger, traits: Traits) -> None:
+        """What is still to do and is due, with what each source said of it."""
+        allowed = self.run.allowed(self.job.source)
+        due = np.zeros(ledger.done.shape, bool)
+        for source in allowed:
+            due |= plan.eligible(source, wanted, ledger, traits, self.run.clock(), only_final=True)
+        due |= (ledger.sessions < np.datetime64(plan.market_day(self.run.clock())))[None, :]
+        left = ledger.todo & due
+        for row in np.flatnonzero(left.any(axis=1)).tolist():
+            symbol, cells = ledger.symbols[row], left[row]
+            said = self.run.said(wanted, symbol)
+            for source in allowed:
+                if wanted.name in source.offers:
+                    answer = self.run.why_left(source, wanted) or _answer(source, ledger, row, cells)
+                    said.setdefault(source.name, answer)
+            why = "; ".join(f"{name}: {answer}" for name, answer in said.items())
+            missing = Missing(wanted.name, symbol, tuple(ledger.windows(cells)), int(cells.sum()), why)
+            self.run.report.missing.append(missing)
+
+
+def _answer(source: Source, ledger: Ledger, row: int, cells: np.ndarray) -> str:
+    if source.name not in ledger.asked:
+        return "not asked"
+    if (ledger.asked[source.name][row] & cells).any():
+        return "no row, and nothing shows a suspension"
+    return "does not serve it"

@@ -1,0 +1,114 @@
+"""One frame's way in: provisional mark, check, dead letters, every table of its route. Returns when durable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.logs import get
+from mystocks_ingest.market.checks import Context, Refused, check
+from mystocks_ingest.market.datasets import SHANGHAI
+from mystocks_ingest.market.frames import Frame
+from mystocks_ingest.ports import DeadLetter, Journal, Offer
+from mystocks_ingest.schema.tables import Route, Tables
+
+log = get("ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a frame: rows now durable, and how many each rule refused."""
+
+    accepted: Frame
+    refused: Mapping[str, int]
+    reason: str = ""  # one of the refusals, in words
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The way from a source's frame to durable rows. ``writers`` are keyed by table name."""
+
+    tables: Tables
+    writers: Mapping[str, Writes]
+    journal: Journal
+    context: Callable[[], Context]
+    run_id: str
+
+    async def take(self, frame: Frame, offer: Offer | None, *, now: datetime) -> Taken:
+        """Check ``frame`` and write what passes. Raises Unavailable when a required table cannot be reached."""
+        marked = mark_provisional(frame, offer, now)
+        checked = await asyncio.to_thread(check, marked, self.context())
+        refused = Counter(checked.refused.rules)
+        reason = ""
+        if refused:
+            reason = checked.refused.reasons[0]
+            await self.journal.bury(letters(checked.refused, at=now, run_id=self.run_id))
+            log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(refused))
+        if len(checked.accepted):
+            await self._store(checked.accepted)
+        return Taken(checked.accepted, refused, reason)
+
+    async def _store(self, frame: Frame) -> None:
+        routes = self.tables.routes(frame.dataset)
+        results = await asyncio.gather(
+            *(self.writers[t.name].write(frame.rows) for t in routes), return_exceptions=True
+        )
+        for table, result in zip(routes, results, strict=True):
+            if isinstance(result, Unavailable) and table.route is Route.BEST_EFFORT:
+                log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))
+            elif isinstance(result, BaseException):
+                raise result
+
+
+def mark_provisional(frame: Frame, offer: Offer | None, now: datetime) -> Frame:
+    """Rows of a session that has not passed the close gate are provisional: an unfinished bar is no close."""
+    if "provisional" not in frame.rows.schema.names or offer is None or not len(frame):
+        return frame
+    local = now.astimezone(ZoneInfo(SHANGHAI))
+    last_final = local.date() if local.time() >= offer.published else local.date() - timedelta(days=1)
+    time = frame.rows.column(frame.dataset.time or "trade_date")
+    day = pc.cast(pc.local_timestamp(time), pa.date32()) if pa.types.is_timestamp(time.type) else time
+    mark = pc.fill_null(pc.greater(day, pa.scalar(last_final, pa.date32())), True)
+    index = frame.rows.schema.get_field_index("provisional")
+    rows = frame.rows.set_column(index, frame.rows.schema.field(index), mark)
+    return replace(frame, rows=rows)
+
+
+def letters(refused: Refused, *, at: datetime, run_id: str) -> list[DeadLetter]:
+    """Dead letters of refused rows, with the vendor's own row and the canonical one as JSON."""
+    frame = refused.frame
+    rows = frame.rows.to_pylist()
+    raws: Sequence[Mapping[str, object]] = frame.raw.to_pylist() if frame.raw is not None else rows
+    time = frame.dataset.time
+    return [
+        DeadLetter(
+            dataset=frame.dataset.name,
+            source=frame.source,
+            symbol=_text(row.get("symbol")),
+            time=_text(row.get(time)) if time else None,
+            rule=rule,
+            reason=reason,
+            raw=_json(raw),
+            row=_json(row),
+            at=at,
+            run_id=run_id,
+        )
+        for row, raw, rule, reason in zip(rows, raws, refused.rules, refused.reasons, strict=True)
+    ]
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _json(row: Mapping[str, object]) -> str:
+    return json.dumps(row, ensure_ascii=False, default=str)
