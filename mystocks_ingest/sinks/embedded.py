@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -81,7 +81,10 @@ class EmbeddedDatabase:
             connection.commit()
         except duckdb.Error as exc:
             self._abandon(exc)
-            raise _translated(exc, self.path) from exc
+            error = _translated(exc, self.path)
+            if error is exc:
+                raise
+            raise error from exc
         except BaseException:
             self._abandon(None)
             raise
@@ -322,18 +325,14 @@ def _unopened(exc: duckdb.Error, path: Path) -> IngestError:
     )
 
 
-_ROWS_AT_FAULT: Sequence[type[duckdb.Error]] = (
-    duckdb.ConstraintException,
-    duckdb.ConversionException,
-    duckdb.OutOfRangeException,
-    duckdb.TypeMismatchException,
-    duckdb.InvalidInputException,
-)
+_ROWS_AT_FAULT = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
 
 
-def _translated(exc: duckdb.Error, path: Path) -> IngestError:
-    if isinstance(exc, tuple(_ROWS_AT_FAULT)):
+def _translated(exc: duckdb.Error, path: Path) -> Exception:
+    if isinstance(exc, _ROWS_AT_FAULT):
         return Rejected(_sentence(exc))
+    if isinstance(exc, duckdb.ProgrammingError):
+        return exc  # a statement of ours is wrong: no row and no disk is to blame
     if "No space left" in str(exc) or "disk is full" in str(exc):
         return Unavailable(f"the disk of the store {path} is full: free space, then run the same command again")
     return Unavailable(f"the store {path} cannot take rows: {_sentence(exc)}")
