@@ -1,1 +1,163 @@
-"""Builds everything from the settings; the only composition root."""
+"""Builds everything from the settings and hands it to the commands; the only composition root.
+
+The nesting is the shutdown order: store, then writers, then the work. Sources are opened when first asked for
+and their lanes end before the store closes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import pyarrow as pa
+
+from mystocks_ingest import sources
+from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.flow.backfill import Backfill
+from mystocks_ingest.flow.ingest import Ingest
+from mystocks_ingest.flow.plan import PlanLine
+from mystocks_ingest.flow.reference import Reference
+from mystocks_ingest.flow.replay import Replayed, replay
+from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
+from mystocks_ingest.flow.run import Run as Roster
+from mystocks_ingest.flow.writer import Writer
+from mystocks_ingest.market.adjust import adjust as adjusted
+from mystocks_ingest.market.calendar import Calendar
+from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Dataset
+from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.market.instruments import Instruments
+from mystocks_ingest.monitor.journal import EmbeddedJournal
+from mystocks_ingest.ports import DeadLetter, Query, Run, Source
+from mystocks_ingest.schema import tables
+from mystocks_ingest.schema.tables import Tables
+from mystocks_ingest.settings import Settings
+from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
+
+Clock = Callable[[], datetime]
+
+
+@dataclass
+class Service:
+    """What the commands work with. Made by ``opened``."""
+
+    settings: Settings
+    tables: Tables
+    sink: EmbeddedSink
+    journal: EmbeddedJournal
+    now: Clock
+    _sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Every source there is, built in or installed beside."""
+        return sources.names()
+
+    def source(self, name: str) -> Source:
+        """The source, opened on first use. Raises ConfigError for an unknown one."""
+        if name not in self._sources:
+            self._sources[name] = sources.open_source(name, self.settings, now=self.now)
+        return self._sources[name]
+
+    async def calendar(self) -> Calendar:
+        """The stored trading calendar. Raises ConfigError when none is stored yet."""
+        return Calendar.from_table(await self.sink.read(self.tables.holder(CALENDAR), Query()))
+
+    async def instruments(self) -> Instruments:
+        """The stored instrument list, possibly empty."""
+        return Instruments(await self.sink.read(self.tables.holder(INSTRUMENT), Query()))
+
+    async def plan(self, job: Job) -> list[PlanLine]:
+        """What ``backfill`` would ask of whom, and its cost in calls and minutes."""
+        async with self._backfill(job, Silence(), run_id="") as work:
+            return await work.estimate()
+
+    async def gaps(self, job: Job) -> list[Missing]:
+        """What should be stored by now and is not."""
+        async with self._backfill(job, Silence(), run_id="") as work:
+            return await work.missing()
+
+    async def backfill(self, job: Job, watch: Watch) -> Report:
+        """Fetch what is missing; the run and its end are in the journal."""
+        run = Run(uuid.uuid4().hex[:12], "backfill", self.now())
+        await self.journal.begin(run)
+        status, report = "failed", None
+        try:
+            async with self._backfill(job, watch, run_id=run.id) as work:
+                report = await work.fetch()
+            status = report.status
+        except (KeyboardInterrupt, GeneratorExit):
+            status = "interrupted"
+            raise
+        finally:
+            detail: Mapping[str, object] = {"job": str(job), **(_digest(report) if report is not None else {})}
+            await self.journal.end(replace(run, ended_at=self.now(), status=status, detail=detail))
+        return report
+
+    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: str) -> pa.Table:
+        """Stored rows, prices adjusted on read. Raises ConfigError where factors are wanted and none is stored."""
+        rows = await self.sink.read(self.tables.holder(wanted), Query(symbols=symbols, window=window))
+        if adjust == "none" or not rows.num_rows:
+            return rows
+        factors = await self.sink.read(self.tables.holder(ADJ_FACTOR), Query(symbols=symbols))
+        return adjusted(rows, factors, adjust)
+
+    async def replay(self, letters: Mapping[str, DeadLetter]) -> Replayed:
+        """Put dead letters through today's checks again and store what passes."""
+        async with self._backfill(Job((), Window(self.now().date(), self.now().date())), Silence(), run_id="") as work:
+            await work.reference.recall()
+            return await replay(letters, context=work.reference.context(), tables=self.tables, sink=self.sink)
+
+    @asynccontextmanager
+    async def _backfill(self, job: Job, watch: Watch, *, run_id: str) -> AsyncIterator[Backfill]:
+        async with AsyncExitStack() as stack:
+            writers = {
+                table.name: await stack.enter_async_context(Writer(self.sink, table))
+                for table in self.tables.all
+                if table.dataset is not None and table.key
+            }
+            second = self.source(sources.SECOND_OPINION)
+            reference = Reference(self.sink, self.journal, self.tables, self.now, second)
+            ingest = Ingest(self.tables, writers, self.journal, reference.context, run_id)
+            roster = Roster(self._chosen(job), ingest, self.now, watch)
+            yield Backfill(job, roster, reference, self.journal, self.sink)
+
+    def _chosen(self, job: Job) -> dict[str, Source]:
+        """The sources of the job, in the order of preference."""
+        names = sources.preferred(self.settings) if job.source == "auto" else (job.source,)
+        if not names:
+            raise ConfigError("no source is ready: set TUSHARE_TOKEN, or name a source with --source")
+        return {name: self.source(name) for name in names}
+
+    async def _close(self) -> None:
+        for source in self._sources.values():
+            await source.aclose()
+
+
+def _digest(report: Report) -> Mapping[str, object]:
+    return {
+        "rows": sum(report.rows.values()),
+        "refused": sum(report.refused.values()),
+        "missing": sum(m.sessions for m in report.missing),
+        "seconds": round(report.seconds, 3),
+        "failures": report.failures,
+    }
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, now: Clock) -> AsyncIterator[Service]:
+    """The service on its stores. Raises ConfigError (settings, tables file, store) and StoreBusy."""
+    if settings.stores:
+        raise ConfigError(
+            f"MYSTOCKS_STORES names {settings.stores}, and this version keeps everything in the embedded store: unset it"
+        )
+    desired = tables.load(settings.config_dir / "tables.yaml").placed(())
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
+        sink = await EmbeddedSink.opened(database, desired.all)
+        journal = await EmbeddedJournal.opened(database, now=now)
+        service = Service(settings, desired, sink, journal, now)
+        stack.push_async_callback(service._close)  # noqa: SLF001 - the service's own life
+        yield service

@@ -70,9 +70,8 @@ class Backfill:
         return lines
 
     async def missing(self) -> list[Missing]:
-        """What should be stored by now and is not, without asking any source for rows."""
-        allowed = self.run.allowed(self.job.source)
-        await self.reference.prepare(self.job, allowed, wanted=(), run=self.run)
+        """What should be stored by now and is not, by what is on record; no source is asked."""
+        await self.reference.recall()
         for each in (dataset(name) for name in self.job.datasets):
             if plan.cadence(each) is not Cadence.SNAPSHOT:
                 ledger, traits = await self._open(each)
@@ -167,10 +166,9 @@ class Backfill:
         if found:  # an empty answer alone proves nothing
             ledger.answered_by(source.family)[block] = True
         if plan.cadence(wanted) in (Cadence.EVENT, Cadence.PERIOD):
-            served = plan.eligible(source, wanted, ledger, traits, self.run.clock(), only_final=True)
-            settled = np.zeros_like(served)
-            settled[block] = True
-            ledger.settle_mask(settled & served)
+            served = plan.served(source.offers[wanted.name], ledger.sessions, self.run.clock(), only_final=True)
+            columns = block[1].ravel()
+            ledger.settle_block(np.ix_(block[0].ravel(), columns[served[columns]]))
 
     def _settle(self, wanted: Dataset, ledger: Ledger, taken: Taken, block: Block) -> None:
         rows = taken.accepted.rows
@@ -212,7 +210,8 @@ class Backfill:
                     answer = self.run.why_left(source, wanted) or _answer(source, ledger, row, cells)
                     said.setdefault(source.name, answer)
             why = "; ".join(f"{name}: {answer}" for name, answer in said.items())
-            missing = Missing(wanted.name, symbol, tuple(ledger.windows(cells)), int(cells.sum()), why)
+            windows = tuple(window for _, window in ledger.windows(cells[None, :]))
+            missing = Missing(wanted.name, symbol, windows, int(cells.sum()), why)
             self.run.report.missing.append(missing)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -31,6 +32,12 @@ class Taken:
     accepted: Frame
     refused: Mapping[str, int]
     reason: str = ""  # one of the refusals, in words
+
+
+class Writes(Protocol):
+    """A table's writer, as this module needs it."""
+
+    async def write(self, rows: pa.RecordBatch) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +127,11 @@ class Ledger:
         """Expected and not done."""
         return self.expected & ~self.done
 
+    def settle_block(self, block: Block) -> None:
+        """Every cell of these rows and columns is done."""
+        self.done[block] = True
+        self._dirty.update(block[0].ravel().tolist())
+
     def checkpoints(self, source: str) -> list[Checkpoint]:
         """Windows of done cells for every symbol that changed since the last call.
 
@@ -134,17 +140,22 @@ class Ledger:
         rows = sorted(self._dirty)
         self._dirty.clear()
         return [
-            Checkpoint(self.dataset, self.symbols[row], window, source)
-            for row in rows
-            for window in self.windows(self.done[row])
+            Checkpoint(self.dataset, self.symbols[rows[i]], window, source)
+            for i, window in self.windows(self.done[rows])
         ]
 
-    def windows(self, mask: npt.NDArray[np.bool_]) -> Iterator[Window]:
-        """The runs of true columns as half-open windows of days."""
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False]))))
-        days: list[date] = self.sessions.astype("datetime64[D]").astype(object).tolist()
-        for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            yield Window(days[first], days[end - 1] + timedelta(days=1))
+    def windows(self, mask: Mask) -> Iterator[tuple[int, Window]]:
+        """Row number and window of each run of true cells, in the order of the rows."""
+        edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        rows, first = np.nonzero(edges == 1)
+        _, end = np.nonzero(edges == -1)
+        days = self._days
+        for row, start, stop in zip(rows.tolist(), first.tolist(), end.tolist(), strict=True):
+            yield row, Window(days[start], days[stop - 1] + timedelta(days=1))
+
+    @cached_property
+    def _days(self) -> list[date]:
+        return self.sessions.astype("datetime64[D]").tolist()  # type: ignore[no-any-return]
 
 
 def _any(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:

@@ -110,10 +110,11 @@ def eligible(
     if offer is None:
         return np.zeros(ledger.done.shape, bool)
     rows = np.isin(traits.exchange, list(offer.exchanges)) & np.isin(traits.asset_type, list(offer.asset_types))
-    return rows[:, None] & _served(offer, ledger.sessions, now, only_final=only_final)[None, :]
+    return rows[:, None] & served(offer, ledger.sessions, now, only_final=only_final)[None, :]
 
 
-def _served(offer: Offer, sessions: Days, now: datetime, *, only_final: bool) -> npt.NDArray[np.bool_]:
+def served(offer: Offer, sessions: Days, now: datetime, *, only_final: bool) -> npt.NDArray[np.bool_]:
+    """Sessions that a source with this offer can serve at ``now``."""
     columns = final(sessions, offer, now)
     if offer.intraday and not only_final:
         columns |= _running(sessions, now)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -36,7 +35,6 @@ log = get("reference")
 
 EVERYTHING = Symbol("*")
 _FIRST_SESSION = date(1990, 12, 19)
-_HORIZON_ALARM_DAYS = 30
 _ASSET_TYPES = {"all": "stock", "index": "index", "etf": "etf"}
 _INDEX_OF = {"hs300": Symbol("000300.SH"), "zz500": Symbol("000905.SH"), "sz50": Symbol("000016.SH")}
 
@@ -73,6 +71,12 @@ class Reference:
             if snapshot in wanted and not await self._stored(snapshot):
                 run.report.absent.append(f"{snapshot.name}: no source gave it")
 
+    async def recall(self) -> None:
+        """Use what is stored, without asking anybody."""
+        calendar, instruments = await self._stored(CALENDAR), await self._stored(INSTRUMENT)
+        self.calendar = Calendar.from_table(calendar) if calendar is not None else None
+        self.instruments = Instruments(instruments) if instruments is not None else None
+
     # -- calendar ---------------------------------------------------------------------------------------------
 
     async def _prepare_calendar(self, sources: Sequence[Source], run: Run, *, force: bool) -> None:
@@ -86,11 +90,9 @@ class Reference:
         if stored is None:
             raise ConfigError("no trading calendar could be had from any source; see the failures above")
         self.calendar = Calendar.from_table(stored)
-        left = self.calendar.days_left(self._today())
-        if left < _HORIZON_ALARM_DAYS:
-            run.report.warnings.append(
-                f"the trading calendar is known only until {self.calendar.last} ({left} days): fetch calendar again soon"
-            )
+        alarm = self.calendar.alarm(self._today())
+        if alarm is not None:
+            run.report.warnings.append(alarm)
 
     async def _compare(self, source: Source, vendor: pa.Table | None, run: Run) -> None:
         """Lay the second opinion beside the vendor's calendar; it stands in where no vendor gave one."""
@@ -184,7 +186,7 @@ class Reference:
     def sessions(self, start: date, end: date) -> Days:
         """Open sessions from ``start`` to before ``end``, none later than today."""
         if self.calendar is None:
-            raise ConfigError("no trading calendar yet: prepare() comes first")
+            raise ConfigError("no trading calendar is stored yet; fetch it with: backfill --dataset calendar")
         days = self.calendar.open_days
         end = min(end, self._today() + timedelta(days=1))
         return np.asarray(days[(days >= np.datetime64(start)) & (days < np.datetime64(end))])
@@ -204,7 +206,7 @@ class Reference:
                 f"no instrument list could be had, so universe {job.universe!r} is unknown for {wanted.name}; "
                 "name the symbols with --symbols, or let a source that lists instruments take part"
             )
-        return sorted(self.instruments.listed(job.window, asset_type=_ASSET_TYPES[job.universe]))
+        return self.instruments.listed(job.window, asset_types=frozenset({_ASSET_TYPES[job.universe]}))
 
     async def _members(self, index: Symbol, name: str) -> list[Symbol]:
         weights = dataset("index_weight")
@@ -215,39 +217,41 @@ class Reference:
         return sorted({Symbol(s) for s in mine.column("symbol").to_pylist()})
 
     def _must_be_known(self, wanted: Iterable[Symbol]) -> None:
+        """Raises ConfigError for a symbol that the list lacks, where the list has others of its kind."""
         if self.instruments is None:
             return
-        known = self.instruments.symbols
-        have = set(known)
-        kinds = {symbology.asset_type_of(s) for s in have}
+        kinds = {listing.asset_type for listing in self.instruments}
         for symbol in wanted:
-            if symbol not in have and symbology.asset_type_of(symbol) in kinds:
-                near = difflib.get_close_matches(symbol, known, 1, 0.7)
+            if symbol not in self.instruments and symbology.asset_type_of(symbol) in kinds:
+                near = difflib.get_close_matches(symbol, [one.symbol for one in self.instruments], 1, 0.7)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"unknown symbol {symbol}: no source lists it{hint}")
 
     def traits(self, symbols: Sequence[Symbol]) -> Traits:
         """Exchange and asset type of each symbol, by the instrument list or else by the code's shape."""
-        known = self.instruments
-        kinds = [(known.asset_type(s) if known is not None else None) or symbology.asset_type_of(s) for s in symbols]
-        return Traits(np.array([symbology.exchange_of(s) for s in symbols], dtype=str), np.array(kinds, dtype=str))
+        kind = self.instruments.asset_type if self.instruments is not None else symbology.asset_type_of
+        return Traits(
+            np.array([symbology.exchange_of(s) for s in symbols], dtype=str),
+            np.array([kind(s) for s in symbols], dtype=str),
+        )
 
     def listed(self, symbols: Sequence[Symbol], sessions: Days) -> Mask:
-        """Cells in which the symbol was listed; unknown dates count as always."""
+        """Cells in which the symbol was listed; unknown dates count as always, the delisting day as after the end."""
         mask = np.ones((len(symbols), len(sessions)), bool)
         if self.instruments is None:
             return mask
-        first, end = self.instruments.list_dates(symbols), self.instruments.delist_dates(symbols)
+        first, end = self.instruments.lives(pa.array(symbols, pa.string()))
         known_first, known_end = ~np.isnat(first), ~np.isnat(end)
         mask[known_first] &= sessions[None, :] >= first[known_first, None]
         mask[known_end] &= sessions[None, :] < end[known_end, None]
         return mask
 
-    def no_list_date(self, symbols: Sequence[Symbol]) -> npt.NDArray[np.bool_]:
+    def no_list_date(self, symbols: Sequence[Symbol]) -> Mask:
         """Which symbols have no known listing date."""
         if self.instruments is None:
             return np.ones(len(symbols), bool)
-        return np.asarray(np.isnat(self.instruments.list_dates(symbols)))
+        first, _ = self.instruments.lives(pa.array(symbols, pa.string()))
+        return np.asarray(np.isnat(first))
 
 
 def _only_new(frame: Frame, covered: set[tuple[str, str]]) -> Frame:

@@ -1,0 +1,221 @@
+"""Replay: dead letters go through today's checks again, and what passes is stored.
+
+A letter keeps the canonical row as JSON. A rule may have been too strict, an instrument unknown or the calendar
+too short when the row was refused; once that is mended the rows need no vendor to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.logs import get
+from mystocks_ingest.market.checks import Context, check
+from mystocks_ingest.market.datasets import Dataset, dataset
+from mystocks_ingest.market.frames import Frame, Symbol, Window
+from mystocks_ingest.ports import Checkpoint, DeadLetter, Query, Sink
+from mystocks_ingest.schema.tables import Tables
+
+log = get("replay")
+
+PAGE = 20_000  # letters held in memory at a time
+_LETTER = "letter"  # the column of a replayed frame's raw rows that says which letter a row came from
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which letters to replay; a field that is None leaves its question open."""
+
+    ids: tuple[int, ...] = ()
+    dataset: str | None = None
+    rule: str | None = None
+    source: str | None = None
+
+
+class Buried(Protocol):
+    """A dead letter as the journal keeps it."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def letter(self) -> DeadLetter: ...
+
+
+class Letters(Protocol):
+    """What replay needs of the journal."""
+
+    async def letter(self, number: int) -> Buried: ...
+    async def letters(
+        self, *, dataset: str | None, rule: str | None, source: str | None, limit: int, offset: int
+    ) -> Sequence[Buried]: ...
+    async def mark_replayed(self, numbers: Sequence[int], *, at: datetime) -> None: ...
+    async def checkpoints(self, dataset: Dataset) -> Sequence[Checkpoint]: ...
+    async def checkpoint(self, points: Iterable[Checkpoint]) -> None: ...
+
+
+@dataclass
+class Replayed:
+    """What became of the letters, counted."""
+
+    stored: Counter[str] = field(default_factory=Counter)  # by dataset
+    superseded: Counter[str] = field(default_factory=Counter)  # by dataset: a newer row of the key is stored already
+    refused: Counter[tuple[str, str]] = field(default_factory=Counter)  # by dataset and rule: refused again
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)  # the last refusal in words
+
+
+async def replay(choice: Choice, *, journal: Letters, context: Context, tables: Tables, sink: Sink) -> Replayed:
+    """Check the chosen rows again and write those that pass, unless a newer row is stored.
+
+    Raises ConfigError for an unknown id, Unavailable when the store takes no rows; what was written by then is
+    marked as replayed.
+    """
+    done = Replayed()
+    if choice.ids:
+        named = [await journal.letter(number) for number in dict.fromkeys(choice.ids)]
+        await _page(named, journal, context, tables, sink, done)
+        return done
+    kept = 0
+    while True:
+        page = await journal.letters(
+            dataset=choice.dataset, rule=choice.rule, source=choice.source, limit=PAGE, offset=kept
+        )
+        kept += await _page(page, journal, context, tables, sink, done)
+        if len(page) < PAGE:
+            break
+    log.info("letters.replayed", stored=done.stored.total(), refused=done.refused.total())
+    return done
+
+
+async def _page(
+    page: Sequence[Buried], journal: Letters, context: Context, tables: Tables, sink: Sink, done: Replayed
+) -> int:
+    """Replay a page; the number of letters that stay."""
+    groups: dict[tuple[str, str], dict[int, DeadLetter]] = {}
+    for buried in page:
+        groups.setdefault((buried.letter.dataset, buried.letter.source), {})[buried.id] = buried.letter
+    stayed = 0
+    for (name, source), group in sorted(groups.items()):
+        newest, older = _newest(restored(dataset(name), source, group))
+        checked = await asyncio.to_thread(check, newest, context)
+        for rule, reason in zip(checked.refused.rules, checked.refused.reasons, strict=True):
+            done.refused[name, rule] += 1
+            done.reasons[name, rule] = reason
+        await _store(checked.accepted, tables, sink, done)
+        settled = _ids(checked.accepted)
+        for number in list(settled):
+            settled += older.get(number, ())
+            done.superseded[name] += len(older.get(number, ()))
+        await journal.mark_replayed(settled, at=context.now)
+        await _settle(checked.accepted, journal)
+        stayed += len(group) - len(settled)
+    return stayed
+
+
+async def _settle(frame: Frame, journal: Letters) -> None:
+    """The sessions of stored rows are done: the next backfill need not ask for them again."""
+    time = frame.dataset.time
+    names = frame.rows.schema.names
+    if time is None or "symbol" not in names or not pa.types.is_date(frame.rows.schema.field(time).type):
+        return
+    rows = frame.rows
+    if "provisional" in names:
+        rows = rows.filter(pc.invert(rows.column("provisional")))
+    mine = set(rows.column("symbol").to_pylist())
+    if not mine:
+        return
+    points = [p for p in await journal.checkpoints(frame.dataset) if p.symbol in mine]
+    for symbol, day in zip(rows.column("symbol").to_pylist(), rows.column(time).to_pylist(), strict=True):
+        window = Window(day, day + timedelta(days=1))
+        points.append(Checkpoint(frame.dataset.name, Symbol(symbol), window, frame.source))
+    await journal.checkpoint(sorted(points, key=lambda p: (p.symbol, p.window)))
+
+
+def _ids(frame: Frame) -> list[int]:
+    numbers: list[int] = frame.raw.column(_LETTER).to_pylist() if frame.raw is not None else []
+    return numbers
+
+
+def restored(wanted: Dataset, source: str, letters: Mapping[int, DeadLetter]) -> Frame:
+    """The frame of the letters' canonical rows. Raises ConfigError for a letter that holds none."""
+    rows: list[Mapping[str, object]] = []
+    for ident, letter in letters.items():
+        try:
+            row = json.loads(letter.row)
+        except json.JSONDecodeError as exc:
+            raise ConfigError(f"dead letter {ident} holds no readable row; fetch the day again instead") from exc
+        rows.append(row)
+    schema = pa.schema([pa.field(f.name, f.type) for f in wanted.fields])
+    arrays = [_column([row.get(f.name) for row in rows], f.type) for f in schema]
+    ids = pa.RecordBatch.from_arrays([pa.array(list(letters), pa.int64())], names=[_LETTER])
+    batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    order = pc.sort_indices(batch, sort_keys=[(k, "ascending") for k in wanted.key])
+    fetched = max((v for v in batch.column("fetched_at").to_pylist() if v is not None), default=datetime.now(UTC))
+    return Frame(wanted, source, fetched, batch, ids).take(order)
+
+
+def _newest(frame: Frame) -> tuple[Frame, dict[int, list[int]]]:
+    """Of rows with the same key the one fetched last, and under its letter's id the ids of the others.
+
+    A vendor that sent two faulty rows of a key on two days left two letters; only one can be stored.
+    """
+    key = frame.dataset.key
+    rows = frame.rows.select([*key, "fetched_at"]).to_pylist()
+    by_key: dict[tuple[object, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        by_key.setdefault(tuple(row[k] for k in key), []).append(index)
+    numbers = _ids(frame)
+    keep: list[int] = []
+    older: dict[int, list[int]] = {}
+    for indices in by_key.values():
+        *others, last = sorted(indices, key=lambda i: (rows[i]["fetched_at"], numbers[i]))
+        keep.append(last)
+        older[numbers[last]] = [numbers[i] for i in others]
+    return frame.take(pa.array(sorted(keep), pa.int64())), older
+
+
+def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
+    """Values as JSON kept them: temporal ones as text, the others as they are."""
+    if not pa.types.is_temporal(kind):
+        return pa.array(values, kind)
+    text = pa.array([None if v is None else str(v) for v in values], pa.string())
+    if pa.types.is_timestamp(kind):
+        return text.cast(pa.timestamp("us", tz=kind.tz)).cast(kind, safe=False)
+    return text.cast(kind)
+
+
+async def _store(frame: Frame, tables: Tables, sink: Sink, done: Replayed) -> None:
+    if not len(frame):
+        return
+    routes = tables.routes(frame.dataset)
+    symbols = _symbols(frame)
+    stored = await sink.read(routes[0], Query(symbols=symbols, columns=(*frame.dataset.key, "fetched_at")))
+    newer = _newer(frame, stored)
+    done.superseded[frame.dataset.name] += sum(newer)
+    done.stored[frame.dataset.name] += len(newer) - sum(newer)
+    keep = frame.take(pa.array([i for i, late in enumerate(newer) if not late], pa.int64()))
+    if len(keep):
+        for table in routes:
+            await sink.write(table, keep.rows)
+
+
+def _symbols(frame: Frame) -> tuple[Symbol, ...]:
+    if "symbol" not in frame.rows.schema.names:
+        return ()
+    return tuple(Symbol(s) for s in pc.unique(frame.rows.column("symbol")).to_pylist())
+
+
+def _newer(frame: Frame, stored: pa.Table) -> list[bool]:
+    """Whether the store holds a row of the same key that was fetched later, for each row."""
+    key = frame.dataset.key
+    have = {tuple(row[k] for k in key): row["fetched_at"] for row in stored.select([*key, "fetched_at"]).to_pylist()}
+    rows = frame.rows.select([*key, "fetched_at"]).to_pylist()
+    return [(at := have.get(tuple(row[k] for k in key))) is not None and at > row["fetched_at"] for row in rows]
