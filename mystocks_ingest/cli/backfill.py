@@ -58,16 +58,15 @@ def backfill(
     It can be stopped or killed at any moment: typed again, it fetches only what is missing. Exit codes: 0 complete,
     3 partial (what is missing is said), 2 wrong usage or settings, 130 interrupted.
     """
-    if symbols and universe is not None:
-        raise click.UsageError("--symbols and --universe exclude each other; give one")
     from mystocks_ingest.cli.process import clock
     from mystocks_ingest.flow.report import Job
 
+    who, whose = arguments.members(symbols, universe)
     job = Job(
         datasets=tuple(d.name for d in arguments.datasets(dataset or DEFAULT_DATASETS)),
         window=arguments.window(first, last, now=clock()),
-        symbols=arguments.symbols(symbols) or None,
-        universe=universe or "all",
+        symbols=who,
+        universe=whose,
         source=source,
         workers=workers,
         force=force,
@@ -97,14 +96,9 @@ def _run(job: Job, *, json: bool) -> int:
 
 
 def _show_plan(job: Job, *, json: bool) -> None:
-    from mystocks_ingest import service
-    from mystocks_ingest.cli import process
+    from mystocks_ingest.cli.process import served
 
-    async def work() -> list[PlanLine]:
-        async with service.opened(process.settings(), now=process.clock) as opened:
-            return await opened.plan(job)
-
-    lines = process.run(work())
+    lines = served(lambda opened: opened.plan(job))
     if json:
         document(
             {

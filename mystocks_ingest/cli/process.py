@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
 from mystocks_ingest import logs
 from mystocks_ingest.settings import Settings, load
+
+if TYPE_CHECKING:
+    from mystocks_ingest.service import Service
 
 T = TypeVar("T")
 
@@ -34,6 +37,17 @@ def prepare(found: Settings) -> None:
     values = (getattr(found, name) for name in type(found).model_fields)
     logs.hide(v.get_secret_value() for v in values if isinstance(v, SecretStr))
     logs.configure(form=found.log_format, level=found.log_level)
+
+
+def served(work: Callable[[Service], Awaitable[T]]) -> T:
+    """What ``work`` makes of the service that the settings in force describe."""
+    from mystocks_ingest import service
+
+    async def opened() -> T:
+        async with service.opened(settings(), now=clock) as running:
+            return await work(running)
+
+    return run(opened())
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -21,8 +21,7 @@ from mystocks_ingest.errors import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mystocks_ingest.market.datasets import Dataset
-    from mystocks_ingest.market.frames import Symbol, Window
+    from mystocks_ingest.market.frames import Window
 
 SHOWN = 40  # rows of a table on a terminal without --limit: half from the top, half from the bottom
 EVER = (date(1990, 1, 1), date(2099, 12, 31))  # from before the first session of either exchange
@@ -71,15 +70,18 @@ def read(
     unknown = [n for n in names if n not in wanted.schema.names]
     if unknown:
         raise ConfigError(f"{wanted} has no column {unknown[0]!r}; it has {', '.join(wanted.schema.names)}")
-    rows = _stored(wanted, arguments.symbols(symbol), _window(first, last), adjust)
+    who, window = arguments.symbols(symbol), _window(first, last)
+    from mystocks_ingest.cli.process import served
+
+    rows = served(lambda opened: opened.read(wanted, who, window, adjust))
     if names:
         rows = rows.select(list(names))
     if limit is not None:
         rows = rows.slice(0, limit)
     _write(rows, form, output, whole=limit is not None)
     if not rows.num_rows:
-        who = ",".join(symbol[:3]) + ("..." if len(symbol) > 3 else "")
-        hint = f"{PROGRAM} backfill --dataset {wanted}" + (f" --symbols {who}" if who else "")
+        whose = f" --symbols {','.join(symbol[:3])}" if symbol else ""
+        hint = f"{PROGRAM} backfill --dataset {wanted}{whose}"
         click.echo(f"no rows of {wanted} are stored for this; fetch them with: {hint}", err=True)
 
 
@@ -91,17 +93,6 @@ def _window(first: date | None, last: date | None) -> Window:
     if start > end:
         raise ConfigError(f"--from {start} is after --to {end}; exchange the two")
     return Window(start, end + timedelta(days=1))
-
-
-def _stored(wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: str) -> pa.Table:
-    from mystocks_ingest import service
-    from mystocks_ingest.cli import process
-
-    async def work() -> pa.Table:
-        async with service.opened(process.settings(), now=process.clock) as opened:
-            return await opened.read(wanted, symbols, window, adjust)
-
-    return process.run(work())
 
 
 def _write(rows: pa.Table, form: str, output: Path | None, *, whole: bool) -> None:

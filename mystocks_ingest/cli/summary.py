@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mystocks_ingest.cli import PROGRAM
+from mystocks_ingest.cli.gaps import values
 from mystocks_ingest.cli.printing import dumps, duration, table
 
 if TYPE_CHECKING:
@@ -41,16 +42,7 @@ def as_values(report: Report) -> dict[str, object]:
         "refused": [{"dataset": d, "source": s, "rule": r, "rows": n} for (d, s, r), n in report.refused.items()],
         "outcomes": [{"source": s, "outcome": o, "requests": n} for (s, o), n in report.outcomes.items()],
         "failures": report.failures,
-        "missing": [
-            {
-                "dataset": m.dataset,
-                "symbol": m.symbol,
-                "sessions": m.sessions,
-                "windows": [{"from": w.start, "to": w.last} for w in m.windows],
-                "why": m.why,
-            }
-            for m in report.missing
-        ],
+        "missing": [values(m) for m in report.missing],
         "absent": report.absent,
         "warnings": report.warnings,
         "provisional": report.provisional,
