@@ -6,6 +6,7 @@ and their lanes end before the store closes.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,7 +21,7 @@ from mystocks_ingest.flow.backfill import Backfill
 from mystocks_ingest.flow.ingest import Ingest
 from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.reference import Reference
-from mystocks_ingest.flow.replay import Replayed, replay
+from mystocks_ingest.flow.replay import Choice, Replayed, replay
 from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
 from mystocks_ingest.flow.run import Run as Roster
 from mystocks_ingest.flow.writer import Writer
@@ -30,7 +31,7 @@ from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Da
 from mystocks_ingest.market.frames import Symbol, Window
 from mystocks_ingest.market.instruments import Instruments
 from mystocks_ingest.monitor.journal import EmbeddedJournal
-from mystocks_ingest.ports import DeadLetter, Query, Run, Source
+from mystocks_ingest.ports import Query, Run, Source
 from mystocks_ingest.schema import tables
 from mystocks_ingest.schema.tables import Tables
 from mystocks_ingest.settings import Settings
@@ -88,7 +89,7 @@ class Service:
             async with self._backfill(job, watch, run_id=run.id) as work:
                 report = await work.fetch()
             status = report.status
-        except (KeyboardInterrupt, GeneratorExit):
+        except asyncio.CancelledError:
             status = "interrupted"
             raise
         finally:
@@ -104,11 +105,12 @@ class Service:
         factors = await self.sink.read(self.tables.holder(ADJ_FACTOR), Query(symbols=symbols))
         return adjusted(rows, factors, adjust)
 
-    async def replay(self, letters: Mapping[str, DeadLetter]) -> Replayed:
+    async def replay(self, choice: Choice) -> Replayed:
         """Put dead letters through today's checks again and store what passes."""
         async with self._backfill(Job((), Window(self.now().date(), self.now().date())), Silence(), run_id="") as work:
             await work.reference.recall()
-            return await replay(letters, context=work.reference.context(), tables=self.tables, sink=self.sink)
+            context = work.reference.context()
+            return await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
 
     @asynccontextmanager
     async def _backfill(self, job: Job, watch: Watch, *, run_id: str) -> AsyncIterator[Backfill]:
