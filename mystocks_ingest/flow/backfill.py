@@ -125,17 +125,20 @@ class Backfill:
         queues: dict[str, list[Task]] = {}
         for task in reversed(tasks):
             queues.setdefault(task.source, []).append(task)
-        async with asyncio.TaskGroup() as flushing:
-            flusher = flushing.create_task(self._flush_now_and_then(ledger), name=f"flush {wanted}")
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for name, queue in queues.items():
-                        source = self.run.sources[name]
-                        for i in range(min(self.job.workers, source.concurrency, len(queue))):
-                            work = self._work(wanted, ledger, traits, source, queue)
-                            group.create_task(work, name=f"{name} {wanted} {i}")
-            finally:
-                flusher.cancel()
+        try:
+            async with asyncio.TaskGroup() as flushing:
+                flusher = flushing.create_task(self._flush_now_and_then(ledger), name=f"flush {wanted}")
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for name, queue in queues.items():
+                            source = self.run.sources[name]
+                            for i in range(min(self.job.workers, source.concurrency, len(queue))):
+                                work = self._work(wanted, ledger, traits, source, queue)
+                                group.create_task(work, name=f"{name} {wanted} {i}")
+                finally:
+                    flusher.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
 
     async def _work(self, wanted: Dataset, ledger: Ledger, traits: Traits, source: Source, queue: list[Task]) -> None:
         while queue and self.run.usable([source], wanted):
@@ -213,6 +216,12 @@ class Backfill:
             windows = tuple(window for _, window in ledger.windows(cells[None, :]))
             missing = Missing(wanted.name, symbol, windows, int(cells.sum()), why)
             self.run.report.missing.append(missing)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group: workers that fail together fail for one reason, a sink that is away."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _answer(source: Source, ledger: Ledger, row: int, cells: np.ndarray) -> str:
