@@ -16,6 +16,7 @@ from mystocks_ingest.sim.listing import Listing
 from mystocks_ingest.sim.noise import F64, I64, normal, uniform
 
 FACTOR_DECIMALS = 6
+_CHINEXT_REFORM = np.datetime64("2020-08-24")  # a session: ChiNext's limit became 20 %
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ def build(seed: int, listing: Listing, days: Days, calendar: Days, begin: int) -
     sigma = np.where(np.array(listing.asset_types) == "stock", 0.022, 0.009)
     log_base = np.log(listing.base_ticks)
     by_day = listing.limit_percent(days[0])
-    switch = np.datetime64("2020-08-24")
     keys: list[I64] = []
     refs: list[I64] = []
     ratios: list[F64] = []
@@ -72,7 +72,7 @@ def build(seed: int, listing: Listing, days: Days, calendar: Days, begin: int) -
             span = np.arange(t, min(t + block, sessions))[:, None]
             shocks = normal(seed, 1, everyone[None, :], span)
             luck = uniform(seed, 2, everyone[None, :], span)
-        if days[t] >= switch and t and days[t - 1] < switch:
+        if days[t] == _CHINEXT_REFORM:
             by_day = listing.limit_percent(days[t])
         last = close[t].astype(np.int64)
         ref = last
@@ -92,9 +92,8 @@ def build(seed: int, listing: Listing, days: Days, calendar: Days, begin: int) -
         drift = 0.004 * (log_base - np.log(ref))
         move = np.exp(drift + sigma * np.where(free & ~index, 4.0, 1.0) * shocks[t % block])
         price = np.floor(ref * move + 0.5).astype(np.int64)
-        chance = luck[t % block]
-        limited = ~free
-        price = np.where(limited & (chance < 0.006), up, np.where(limited & (chance > 0.994), down, price))
+        price = np.where(~free & (luck[t % block] < 0.006), up, price)
+        price = np.where(~free & (luck[t % block] > 0.994), down, price)
         price = np.clip(price, np.maximum(down, 50), np.maximum(up, 50))
         close[t + 1] = np.where(traded[t], price, ref)
     old_factors, old_dates = _history(seed, listing, calendar, begin)

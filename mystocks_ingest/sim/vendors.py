@@ -1,0 +1,26 @@
+"""Puts each vendor's tables behind its protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mystocks_ingest.sim.baostock_tables import MarketTables as BaostockTables
+from mystocks_ingest.sim.faults import FaultBook
+from mystocks_ingest.sim.market import Market, MarketConfig
+from mystocks_ingest.sim.transport import Listener
+from mystocks_ingest.sim.tushare_tables import MarketTables as TushareTables
+from mystocks_ingest.sim.web import serve
+from mystocks_ingest.sim.wire_baostock import Baostock
+from mystocks_ingest.sim.wire_tushare import Tushare
+
+
+def listeners(
+    config: MarketConfig, recorded: Path | None, book: FaultBook, *, forward_adjusted: bool
+) -> dict[str, Listener]:
+    """One listener per vendor, not yet open."""
+    market = Market(config)
+    return {
+        "tushare": Listener(serve(Tushare(TushareTables(market), book).reply)),
+        "baostock": Listener(Baostock(BaostockTables(market), book).handle),
+        "akshare": Listener(serve(Tushare(TushareTables(market), book).reply)),
+    }
