@@ -25,6 +25,7 @@ from mystocks_ingest.flow.replay import Choice, Replayed, replay
 from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
 from mystocks_ingest.flow.run import Run as Roster
 from mystocks_ingest.flow.writer import Writer
+from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
 from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Dataset
@@ -97,7 +98,7 @@ class Service:
             await self.journal.end(replace(run, ended_at=self.now(), status=status, detail=detail))
         return report
 
-    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: str) -> pa.Table:
+    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
         """Stored rows, prices adjusted on read. Raises ConfigError where factors are wanted and none is stored."""
         rows = await self.sink.read(self.tables.holder(wanted), Query(symbols=symbols, window=window))
         if adjust == "none" or not rows.num_rows:

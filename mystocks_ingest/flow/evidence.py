@@ -1,6 +1,14 @@
-"""Gathers the evidence that settles absent rows: suspensions on record, suspensions asked for, stored bars."""
+"""Why a row is absent. "No data" and "failed" are different answers, so absence needs evidence.
+
+A session without a row is settled when one of these holds, and is a gap otherwise: a source reports the suspension;
+two families of vendors gave complete answers and neither has the row; the next bar's reference price continues the
+previous bar's close, so that nothing traded between. They are asked for in this order.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -8,16 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import IngestError, Unavailable
-from mystocks_ingest.flow import absence, plan
-from mystocks_ingest.flow.ledger import Ledger, keys_of
+from mystocks_ingest.flow import plan
+from mystocks_ingest.flow.ledger import Ledger, Mask, keys_of
 from mystocks_ingest.flow.plan import Traits
 from mystocks_ingest.flow.reference import Reference
 from mystocks_ingest.flow.run import Run
-from mystocks_ingest.market.datasets import BAR_1D, SUSPENSION, Dataset
-from mystocks_ingest.market.frames import Frame
+from mystocks_ingest.market.datasets import ADJ_FACTOR, BAR_1D, SUSPENSION, Dataset
+from mystocks_ingest.market.frames import Frame, Window
+from mystocks_ingest.market.gaps import explained_by_continuity
 from mystocks_ingest.ports import Query, Sink, Source
 
 _SYMBOLS_AT_A_TIME = 200  # bars read back at once: bounds memory
+_WITNESS = ("symbol", "trade_date", "close", "pre_close")
 
 
 def settle_suspended(ledger: Ledger, frame: Frame) -> int:
@@ -31,7 +41,7 @@ async def settle_recorded(ledger: Ledger, run: Run, sink: Sink) -> None:
     """Settle cells whose suspension an earlier answer already reported."""
     if not ledger.todo.any():
         return
-    stored = await sink.read(run.ingest.tables.routes(SUSPENSION)[0], Query(columns=("symbol", "trade_date", "timing")))
+    stored = await sink.read(run.ingest.tables.holder(SUSPENSION), Query(columns=("symbol", "trade_date", "timing")))
     recorded = np.zeros(ledger.done.shape, bool)
     for batch in stored.to_batches():
         whole = batch.filter(pc.is_null(batch.column("timing")))
@@ -67,29 +77,40 @@ async def ask_for_suspensions(ledger: Ledger, traits: Traits, sources: list[Sour
 
 async def settle_explained(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink, reference: Reference) -> None:
     """Settle what two agreeing families, or the stored bars themselves, show to be no gap."""
-    ledger.settle_mask(ledger.todo & absence.agreed(ledger))
+    ledger.settle_mask(ledger.todo & ledger.agreed)
     answered = ledger.answered_at_all
     open_rows = np.flatnonzero((ledger.todo & answered).any(axis=1))
     if wanted != BAR_1D or not len(open_rows):
         return
     undated = reference.no_list_date(ledger.symbols)
-    table = run.ingest.tables.routes(wanted)[0]
-    columns = ("symbol", "trade_date", "close", "pre_close")
+    tables = run.ingest.tables
     for start in range(0, len(open_rows), _SYMBOLS_AT_A_TIME):
-        symbols = tuple(ledger.symbols[r] for r in open_rows[start : start + _SYMBOLS_AT_A_TIME].tolist())
-        bars = _bars(ledger, await sink.read(table, Query(symbols=symbols, columns=columns)))
-        evidence = absence.bridged(ledger, bars) | absence.unlisted(ledger, bars, undated)
-        ledger.settle_mask(ledger.todo & answered & evidence)
+        rows = open_rows[start : start + _SYMBOLS_AT_A_TIME]
+        query = Query(symbols=tuple(ledger.symbols[r] for r in rows.tolist()), columns=_WITNESS)
+        bars = await sink.read(tables.holder(BAR_1D), query)
+        factors = await sink.read(tables.holder(ADJ_FACTOR), replace(query, columns=()))
+        gaps = list(ledger.gaps(rows, ledger.todo & answered))
+        explained, _ = explained_by_continuity(bars, gaps, _of_one_source(factors))
+        for gap in explained:
+            ledger.settle(ledger.cells(pa.array([gap.symbol] * len(gap.sessions)), pa.array(gap.sessions, pa.date32())))
+        _settle_unlisted(ledger, bars, rows[undated[rows]], answered)
 
 
-def _bars(ledger: Ledger, stored: pa.Table) -> absence.Bars:
-    rows: list[npt.NDArray[np.intp]] = [np.empty(0, np.intp)]
-    columns: list[npt.NDArray[np.intp]] = [np.empty(0, np.intp)]
-    close, pre_close = [np.empty(0)], [np.empty(0)]
-    for batch in stored.to_batches():
-        known = ledger.cells(*keys_of(BAR_1D, batch))
-        rows.append(known.rows)
-        columns.append(known.columns)
-        close.append(batch.column("close").to_numpy(zero_copy_only=False)[known.positions])
-        pre_close.append(batch.column("pre_close").to_numpy(zero_copy_only=False)[known.positions])
-    return absence.Bars(np.concatenate(rows), np.concatenate(columns), np.concatenate(close), np.concatenate(pre_close))
+def _settle_unlisted(ledger: Ledger, bars: pa.Table, rows: npt.NDArray[np.intp], answered: Mask) -> None:
+    """Days before the first bar of a symbol whose listing date nobody told us need no bar."""
+    firsts = bars.group_by("symbol").aggregate([("trade_date", "min")])
+    first = dict(zip(firsts["symbol"].to_pylist(), firsts["trade_date_min"].to_pylist(), strict=True))
+    for row in rows.tolist():
+        day = first.get(ledger.symbols[row])
+        if day is not None:
+            before = ledger.columns(Window(date.min, day))
+            ledger.settle_block(np.ix_([row], np.flatnonzero(answered[row, before])))
+
+
+def _of_one_source(factors: pa.Table) -> pa.Table:
+    """Factors of the source with the most rows: two vendors' factors must not mix in one series."""
+    if not factors.num_rows:
+        return factors
+    counts = pc.value_counts(factors["source"]).to_pylist()
+    best = max(counts, key=lambda c: c["counts"])["values"]
+    return factors.filter(pc.equal(factors["source"], best))

@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import Context, Refused, check
 from mystocks_ingest.market.datasets import SHANGHAI
@@ -34,18 +35,12 @@ class Taken:
     reason: str = ""  # one of the refusals, in words
 
 
-class Writes(Protocol):
-    """A table's writer, as this module needs it."""
-
-    async def write(self, rows: pa.RecordBatch) -> None: ...
-
-
 @dataclass(frozen=True)
 class Ingest:
     """The way from a source's frame to durable rows. ``writers`` are keyed by table name."""
 
     tables: Tables
-    writers: Mapping[str, Writes]
+    writers: Mapping[str, Writer]
     journal: Journal
     context: Callable[[], Context]
     run_id: str
@@ -60,20 +55,35 @@ class Ingest:
             reason = checked.refused.reasons[0]
             await self.journal.bury(letters(checked.refused, at=now, run_id=self.run_id))
             log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(refused))
-        if len(checked.accepted):
-            await self._store(checked.accepted)
-        return Taken(checked.accepted, refused, reason)
+        accepted = checked.accepted
+        if len(accepted):
+            accepted, turned_down = await self._store(accepted)
+            if turned_down is not None:
+                refused += Counter(turned_down.rules)
+                reason = reason or turned_down.reasons[0]
+                await self.journal.bury(letters(turned_down, at=now, run_id=self.run_id))
+        return Taken(accepted, refused, reason)
 
-    async def _store(self, frame: Frame) -> None:
+    async def _store(self, frame: Frame) -> tuple[Frame, Refused | None]:
+        """Write to every table of the route: the rows that are stored, and those a database refused."""
         routes = self.tables.routes(frame.dataset)
         results = await asyncio.gather(
             *(self.writers[t.name].write(frame.rows) for t in routes), return_exceptions=True
         )
+        reasons: dict[int, str] = {}
         for table, result in zip(routes, results, strict=True):
-            if isinstance(result, Unavailable) and table.route is Route.BEST_EFFORT:
+            if isinstance(result, BaseException):
+                if not (isinstance(result, Unavailable) and table.route is Route.BEST_EFFORT):
+                    raise result
                 log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))
-            elif isinstance(result, BaseException):
-                raise result
+            else:
+                reasons.update({refusal.row: f"{table.name}: {refusal.reason}" for refusal in result})
+        if not reasons:
+            return frame, None
+        bad = sorted(reasons)
+        kept = np.delete(np.arange(len(frame)), bad)
+        rejected = Refused(frame.take(pa.array(bad)), ["store"] * len(bad), [reasons[row] for row in bad])
+        return frame.take(pa.array(kept)), rejected
 
 
 def mark_provisional(frame: Frame, offer: Offer | None, now: datetime) -> Frame:

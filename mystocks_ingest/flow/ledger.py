@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.market.gaps import Gap
 from mystocks_ingest.ports import Checkpoint
 
 Mask = npt.NDArray[np.bool_]
@@ -93,6 +94,22 @@ class Ledger:
         positions = np.flatnonzero(known)
         positions = positions[self.sessions[columns[positions]] == wanted[positions]]
         return Cells(rows[positions], columns[positions], positions)
+
+    @property
+    def agreed(self) -> Mask:
+        """Cells for which two families gave a complete answer in this run."""
+        votes = np.zeros(self.done.shape, np.int8)
+        for answered in self.answered.values():
+            votes += answered
+        return votes >= 2
+
+    def gaps(self, rows: npt.NDArray[np.intp], mask: Mask) -> Iterator[Gap]:
+        """The runs of ``mask`` in these rows."""
+        for row in rows.tolist():
+            columns = np.flatnonzero(mask[row])
+            for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
+                if len(run):
+                    yield Gap(self.dataset, self.symbols[row], tuple(self._days[c] for c in run.tolist()))
 
     def settle(self, cells: Cells) -> None:
         """These cells are done."""

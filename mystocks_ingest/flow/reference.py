@@ -175,7 +175,7 @@ class Reference:
         return any(p.symbol == EVERYTHING and today in p.window for p in await self.journal.checkpoints(wanted))
 
     async def _stored(self, wanted: Dataset) -> pa.Table | None:
-        stored = await self.sink.read(self.tables.routes(wanted)[0], Query())
+        stored = await self.sink.read(self.tables.holder(wanted), Query())
         return stored if stored.num_rows else None
 
     def _today(self) -> date:
