@@ -1,0 +1,167 @@
+"""Rules for bars: order and sign of prices, the unit proof, adjusted series, ticks, limits, labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mystocks_ingest.market.checks import adjusted, limits, proof
+from mystocks_ingest.market.checks.rows import Days, Keyed, finished, kinds, per_row
+from mystocks_ingest.market.checks.verdict import Context, Mask, Rule, Verdict, number
+from mystocks_ingest.market.sessions import label_mask
+from mystocks_ingest.market.symbols import Board, board_of
+
+Floats = npt.NDArray[np.float64]
+PRICES = ("open", "high", "low", "close")
+PROVEN = frozenset({"stock", "etf"})  # an index has no average price, a bond's amount may hold accrued interest
+OFF = 0.0005  # CNY off the tick: single-precision vendors are off by less
+_INDEX_ROUNDING = 1e-4  # relative: some index vendors round open and close, but not high and low
+
+
+def check(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
+    """Judge bars of any interval."""
+    if not len(keyed):
+        return
+    values = {name: keyed.numbers(name) for name in (*PRICES, "volume", "amount")}
+    types = kinds(keyed, context)
+    proven = per_row(keyed, [kind in PROVEN for kind in types])
+    found = _prove(values, proven, days)
+    off = _off_tick(keyed, values, types)
+    negative = (values["low"] < 0) & proven
+    with np.errstate(invalid="ignore", divide="ignore"):
+        vwap = values["amount"] / values["volume"]
+    marks = adjusted.marks(found, off, negative)
+    adjusted.series(keyed, marks, (values["low"], values["high"], vwap), verdict)
+    daily = "trade_date" in keyed.frame.dataset.key
+    if daily:
+        _traded(values, proven, verdict)
+    _prices(keyed, values, types, verdict)
+    _volume(values, proven, verdict)
+    proof.units(found, values["low"], values["high"], values["volume"], verdict)
+    if off is not None:
+        verdict.refuse(
+            Rule.OFF_TICK,
+            off,
+            lambda rows: (
+                f"prices {', '.join(number(values[n][r]) for n in PRICES)} are not on the exchange's tick" for r in rows
+            ),
+        )
+    if keyed.frame.dataset.interval == "1d":
+        finished(keyed, days, verdict)
+        if context.calendar is not None:
+            ends = {"pre_close": keyed.numbers("pre_close"), **values}
+            limits.within(keyed, days, context.calendar, ends, verdict)
+    elif not daily:
+        _labels(keyed, verdict)
+
+
+def _prove(values: dict[str, Floats], proven: Mask, days: Days) -> proof.Proof:
+    volume = values["volume"] if proven.all() else np.where(proven, values["volume"], 0.0)
+    return proof.prove(values["low"], values["high"], volume, values["amount"], days)
+
+
+def _off_tick(keyed: Keyed, values: dict[str, Floats], types: list[str]) -> Mask | None:
+    """Rows with a price between ticks: 0.01 for A shares, 0.001 for B shares and funds; others have none here."""
+    ticks = np.array([_per_yuan(kind, board_of(name)) for kind, name in zip(types, keyed.names, strict=True)])
+    if not ticks.any():
+        return None
+    per_yuan = float(ticks[0]) if (ticks == ticks[0]).all() else ticks[keyed.group].astype(np.float64)
+    off = np.zeros(len(keyed), dtype=np.bool_)
+    scaled = np.empty(len(keyed))
+    nearest = np.empty(len(keyed))
+    for name in PRICES:
+        np.multiply(values[name], per_yuan, out=scaled)
+        np.rint(scaled, out=nearest)
+        np.subtract(scaled, nearest, out=scaled)
+        np.abs(scaled, out=scaled)
+        off |= scaled > OFF * per_yuan
+    mask: Mask = off & (ticks > 0)[keyed.group] if not ticks.all() else off
+    return mask
+
+
+def _per_yuan(kind: str, board: Board) -> int:
+    if kind == "stock":
+        return 1000 if board is Board.B_SHARE else 100
+    return 1000 if kind == "etf" else 0
+
+
+def _traded(values: dict[str, Floats], proven: Mask, verdict: Verdict) -> None:
+    """Vendors that show suspended sessions repeat the last close with no volume: that is no bar."""
+    amount, high, low, close = (values[n] for n in ("amount", "high", "low", "close"))
+    idle = proven & (values["volume"] == 0) & ~(amount > 0)
+    if not idle.any():
+        return
+    flat = idle & ((high == low) | (high == 0))
+    verdict.refuse(
+        Rule.SUSPENDED,
+        flat,
+        lambda rows: (f"no volume and one price, {number(close[r])}: a suspended session, not a bar" for r in rows),
+    )
+    verdict.refuse(
+        Rule.VWAP,
+        idle & ~flat,
+        lambda rows: (f"prices moved between {number(low[r])} and {number(high[r])} without volume" for r in rows),
+    )
+
+
+def _prices(keyed: Keyed, values: dict[str, Floats], types: list[str], verdict: Verdict) -> None:
+    opened, high, low, close = (values[n] for n in PRICES)
+    lowest = np.fmin(np.fmin(opened, high), np.fmin(low, close))  # NaN (a minute bar without open) is passed over
+    verdict.refuse(
+        Rule.PRICE_NOT_POSITIVE,
+        lowest <= 0,
+        lambda rows: (
+            f"open {number(opened[r])}, high {number(high[r])}, low {number(low[r])}, "
+            f"close {number(close[r])}: a price must be positive"
+            for r in rows
+        ),
+    )
+    bodies = np.fmax(opened, close), np.fmin(opened, close)
+    wrong = (bodies[0] > high) | (bodies[1] < low) | (low > high)
+    if wrong.any():
+        slack = per_row(keyed, [kind == "index" for kind in types]) * _INDEX_ROUNDING * close
+        wrong = (bodies[0] > high + slack) | (bodies[1] < low - slack) | (low > high)
+    verdict.refuse(
+        Rule.OHLC_ORDER,
+        wrong,
+        lambda rows: (
+            f"open {number(opened[r])}, high {number(high[r])}, low {number(low[r])}, "
+            f"close {number(close[r])}: high must be the highest and low the lowest"
+            for r in rows
+        ),
+    )
+    if "pre_close" in keyed.frame.rows.schema.names:
+        reference = keyed.numbers("pre_close")
+        verdict.refuse(
+            Rule.PRICE_NOT_POSITIVE, reference < 0, lambda rows: (f"pre_close is {number(reference[r])}" for r in rows)
+        )
+
+
+def _volume(values: dict[str, Floats], proven: Mask, verdict: Verdict) -> None:
+    volume, amount, high = values["volume"], values["amount"], values["high"]
+    verdict.refuse(
+        Rule.NEGATIVE_VOLUME,
+        (volume < 0) | (amount < 0),
+        lambda rows: (f"volume {number(volume[r])}, amount {number(amount[r])}: neither can be negative" for r in rows),
+    )
+    # whole lots round up to 50 odd shares away; more money than that has no volume
+    unpaid = proven & (volume == 0) & (amount > 50 * high * (1 + proof.LOOSE) + 1)
+    verdict.refuse(
+        Rule.VWAP, unpaid, lambda rows: (f"amount {number(amount[r])} was traded without volume" for r in rows)
+    )
+
+
+def _labels(keyed: Keyed, verdict: Verdict) -> None:
+    """A minute bar ends on a minute that its interval has."""
+    interval = keyed.frame.dataset.interval or ""
+    clock = keyed.clock()
+    minute, rest = np.divmod(clock, 60_000)
+    verdict.refuse(
+        Rule.BAR_LABEL,
+        ~label_mask(interval)[minute] | (rest != 0),
+        lambda rows: (
+            f"no {interval} bar ends at {int(minute[r]) // 60:02d}:{int(minute[r]) % 60:02d} "
+            "(bars are labelled by their end)"
+            for r in rows
+        ),
+    )
