@@ -36,7 +36,11 @@ bench: $(ready) ## benchmarks as ratios; ONLY=word runs those whose name has the
 
 .PHONY: chaos
 chaos: $(ready) ## the long proofs: kill -9 of the program and of its lanes at 50 random moments each
-	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_kills.py
+
+.PHONY: faults
+faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, rows wrong; a table
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_faults.py
 
 .PHONY: docs
 docs: $(ready) ## write docs/datasets.md anew from the registry
