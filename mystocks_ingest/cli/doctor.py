@@ -126,8 +126,12 @@ async def _service(settings: Settings, *, online: bool) -> list[Finding]:
 
 async def _calendar(opened: Service) -> Finding:
     from mystocks_ingest.cli.process import clock
+    from mystocks_ingest.errors import ConfigError
 
-    calendar = await opened.calendar()
+    try:
+        calendar = await opened.calendar()
+    except ConfigError:
+        return Finding("calendar", Health.NOTE, "none stored yet", "the first backfill fetches it")
     left = calendar.days_left(today(clock()))
     if left >= HORIZON_DAYS:
         return Finding("calendar", Health.OK, f"known until {calendar.last}, {left} days ahead")
@@ -140,10 +144,12 @@ async def _calendar(opened: Service) -> Finding:
 
 
 async def _reach(opened: Service, name: str) -> Finding:
-    from mystocks_ingest.errors import Denied, IngestError, outcome_of
+    from mystocks_ingest.errors import ConfigError, Denied, IngestError, outcome_of
 
     try:
         await opened.source(name).probe()
+    except ConfigError as exc:
+        return Finding(name, Health.NOTE, f"not set up: {exc}")
     except IngestError as exc:
         remedy = "check its account and settings" if isinstance(exc, Denied) else "try again later"
         return Finding(name, Health.WRONG, f"{outcome_of(exc)}: {exc}", remedy)

@@ -40,7 +40,9 @@ EVER = (date(1990, 1, 1), date(2099, 12, 31))  # from before the first session o
 )
 @click.option("--format", "form", type=click.Choice(["table", "csv", "parquet", "arrow"]), default="table")
 @click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="File to write to.")
-@click.option("--columns", multiple=True, help="Columns wanted, separated by commas; all by default.")
+@click.option(
+    "--columns", multiple=True, help="Columns, separated by commas. Default: all; in a table all but fetched_at."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many rows, from the first on.")
 @as_json
 def read(
@@ -76,6 +78,8 @@ def read(
     rows = served(lambda opened: opened.read(wanted, who, window, adjust))
     if names:
         rows = rows.select(list(names))
+    elif form == "table":
+        rows = rows.drop_columns([n for n in rows.column_names if n == "fetched_at"])
     if limit is not None:
         rows = rows.slice(0, limit)
     _write(rows, form, output, whole=limit is not None)
