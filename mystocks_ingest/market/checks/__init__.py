@@ -21,11 +21,14 @@ def check(frame: Frame, context: Context) -> Checked:
     verdict = Verdict(len(frame))
     rows.required_cells(keyed, verdict)
     rows.unique_keys(keyed, verdict)
-    days = rows.in_time(keyed, context, verdict)
+    days = keyed.days()
     name = frame.dataset.name
     if frame.dataset.interval is not None and days is not None:
         bars.check(keyed, days, context, verdict)
-    elif name in ("quote", "depth"):
+        return verdict.split(keyed.frame)
+    if days is not None:
+        rows.in_time(keyed, days, context, verdict)
+    if name in ("quote", "depth"):
         records.check_quote(keyed, context, verdict)
     elif name == "tick":
         records.check_tick(keyed, context, verdict)

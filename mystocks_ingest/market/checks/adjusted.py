@@ -20,7 +20,7 @@ from mystocks_ingest.market.checks.rows import Keyed
 from mystocks_ingest.market.checks.verdict import Mask, Rows, Rule, Verdict, number
 
 DENSE_ROWS, DENSE_SHARE = 5, 0.5  # so many marked rows, and that share of the shifted stretch
-SPARSE_ROWS, SPARSE_SHARE, BLOCK = 6, 0.4, 30  # small shifts: marks in that share of the stretch's 30-row blocks
+SPARSE_ROWS, SPARSE_SHARE, BLOCK = 6, 0.25, 30  # small shifts: marks in that share of the stretch's 30-row blocks
 _FLAGS = {"1": Rule.BACK_ADJUSTED, "2": Rule.FORWARD_ADJUSTED}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mystocks_ingest.market.checks import adjusted, limits, proof
-from mystocks_ingest.market.checks.rows import Days, Keyed, finished, kinds, per_row
+from mystocks_ingest.market.checks.rows import Days, Keyed, finished, in_time, kinds, per_row
 from mystocks_ingest.market.checks.verdict import Context, Mask, Rule, Verdict, number
 from mystocks_ingest.market.sessions import label_mask
 from mystocks_ingest.market.symbols import Board, board_of
@@ -19,9 +19,7 @@ _INDEX_ROUNDING = 1e-4  # relative: some index vendors round open and close, but
 
 
 def check(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
-    """Judge bars of any interval."""
-    if not len(keyed):
-        return
+    """Judge bars of any interval. Adjusted series come first: the reason for all their rows is one."""
     values = {name: keyed.numbers(name) for name in (*PRICES, "volume", "amount")}
     types = kinds(keyed, context)
     proven = per_row(keyed, [kind in PROVEN for kind in types])
@@ -32,6 +30,7 @@ def check(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
         vwap = values["amount"] / values["volume"]
     marks = adjusted.marks(found, off, negative)
     adjusted.series(keyed, marks, (values["low"], values["high"], vwap), verdict)
+    in_time(keyed, days, context, verdict)
     daily = "trade_date" in keyed.frame.dataset.key
     if daily:
         _traded(values, proven, verdict)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mystocks_ingest.market.checks.verdict import Mask, Rows, Rule, Verdict, number
 
 Floats = npt.NDArray[np.float64]
-TIGHT = 0.002  # what real rows keep to
+TIGHT = 0.0003  # what real rows keep to
 LOOSE = 0.05  # beyond it the row itself is refused
 YOUNG = 0.30  # for rows before 1997
 YOUNG_UNTIL = np.datetime64("1997-01-01")

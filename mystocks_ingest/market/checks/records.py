@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from mystocks_ingest.market.checks.rows import Days, Keyed, kinds, per_row
+from mystocks_ingest.market.checks.rows import Days, Keyed, kinds, on_weekend, per_row
 from mystocks_ingest.market.checks.verdict import Context, Mask, Rows, Rule, Verdict, number
 
 Floats = npt.NDArray[np.float64]
 LOOSE = 0.05
 MANY_TRADES = 0.25  # one vendor tick sums the trades of three seconds; a cheap stock moves by large ticks
-_CLOCK_WRONG = np.datetime64("1993-01-01")
 
 
 def check_quote(keyed: Keyed, context: Context, verdict: Verdict) -> None:
@@ -173,11 +172,10 @@ def check_instrument(keyed: Keyed, verdict: Verdict) -> None:
 
 def check_calendar(keyed: Keyed, days: Days, verdict: Verdict) -> None:
     """No session on a weekend, since the exchanges settled in."""
-    weekend = (days.astype(np.int64) + 4) % 7 % 6 == 0
     opened = _mask(keyed.frame.rows.column("is_open"))
     verdict.refuse(
         Rule.INCONSISTENT,
-        weekend & opened & (days >= _CLOCK_WRONG),
+        on_weekend(days) & opened,
         lambda rows: (f"{days[r]} is a weekend and cannot be a session" for r in rows),
     )
 

@@ -22,7 +22,7 @@ Days = npt.NDArray[np.datetime64]
 _DAY_MS = 24 * 3600 * 1000
 _SHANGHAI_MS = 8 * 3600 * 1000  # China has one zone; its summer time ended in 1991, before the first minute bar
 _ORIGIN = frozenset({"source", "fetched_at"})
-_WEEKDAYS_ONLY = np.datetime64("1993-01-01")  # the young exchanges opened on a few Saturdays
+_WEEKDAYS_ONLY = np.datetime64("1997-01-01")  # the young exchanges opened on some weekends, last in May 1993
 _THURSDAY = 4  # the weekday of 1970-01-01, counted from Sunday
 _NEVER = np.datetime64("NaT", "D")
 # Besides the market data: derived once a session, or dated by one. A factor or a report has days of its own.
@@ -180,13 +180,12 @@ def unique_keys(keyed: Keyed, verdict: Verdict) -> None:
     verdict.drop(later[same & ~differs[run[later]]])
 
 
-def in_time(keyed: Keyed, context: Context, verdict: Verdict) -> Days | None:
-    """Not in the future, on a session, within the instrument's life. Returns the rows' days."""
-    days = keyed.days()
+def in_time(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
+    """Not in the future, on a session, within the instrument's life."""
     dataset = keyed.frame.dataset
     traded = dataset.interval not in ("1w", "1mo") and (dataset.category is Category.MARKET or dataset.name in _DAILY)
-    if days is None or not len(days) or not (traded or dataset.name in _ON_SESSIONS):
-        return days
+    if not (traded or dataset.name in _ON_SESSIONS):
+        return
     if traded:
         today = np.datetime64(sessions.today(context.now), "D")
         verdict.refuse(
@@ -200,7 +199,6 @@ def in_time(keyed: Keyed, context: Context, verdict: Verdict) -> Days | None:
         )
     if traded and context.instruments is not None and keyed.names:
         _in_its_life(keyed, days, context.instruments, verdict)
-    return days
 
 
 def _closed(days: Days, calendar: Calendar | None) -> Mask:
@@ -210,8 +208,13 @@ def _closed(days: Days, calendar: Calendar | None) -> Mask:
             return closed
     else:
         closed = np.zeros(len(days), dtype=np.bool_)
-    weekend = (days.astype(np.int64) + _THURSDAY) % 7 % 6 == 0  # Sunday is 0, Saturday 6
-    mask: Mask = closed | (weekend & (days >= _WEEKDAYS_ONLY))
+    mask: Mask = closed | on_weekend(days)
+    return mask
+
+
+def on_weekend(days: Days) -> Mask:
+    """Saturdays and Sundays, since the exchanges keep them."""
+    mask: Mask = ((days.astype(np.int64) + _THURSDAY) % 7 % 6 == 0) & (days >= _WEEKDAYS_ONLY)  # Sunday 0, Saturday 6
     return mask
 
 
