@@ -1,0 +1,210 @@
+"""The embedded store: one DuckDB file, one connection, one thread.
+
+DuckDB lets one process open the file for writing and shuts every other one out. All work therefore goes through
+one connection on one dedicated thread, and a second process gets StoreBusy with the owner's pid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import duckdb
+
+from mystocks_ingest.errors import ConfigError, IngestError, Rejected, StoreBusy, Unavailable
+from mystocks_ingest.logs import get
+
+FILE = "mystocks.duckdb"
+_MEMORY = "128MB"  # DuckDB's share of a parent that stays under 400 MB
+_THREADS = min(2, os.cpu_count() or 1)
+
+T = TypeVar("T")
+Connection = duckdb.DuckDBPyConnection
+_Options = dict[str, str | bool | int | float | list[str]]
+log = get("embedded")
+
+
+class EmbeddedDatabase:
+    """The open store file under ``state_dir``. ``async with EmbeddedDatabase(dir) as db: await db.run(fn)``."""
+
+    def __init__(self, state_dir: Path, *, memory_limit: str = _MEMORY) -> None:
+        self.path = state_dir / FILE
+        self._memory = memory_limit
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded")
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._call(self._open)
+        except BaseException:
+            self._thread.submit(self._close)
+            self._thread.shutdown(wait=False)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._call(self._close)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """``work(connection)`` on the store's thread, in one transaction: all of it is durable on return, or none.
+
+        Raises Rejected (what is in the rows) or Unavailable (disk full, file damaged), never DuckDB's own errors.
+        Cancelling the caller does not interrupt a transaction that has begun.
+        """
+        return await self._call(lambda: self._transaction(work))
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            connection = self._connection or self._open()
+            connection.begin()
+            result = work(connection)
+            connection.commit()
+        except duckdb.Error as exc:
+            self._abandon(exc)
+            error = _translated(exc, self.path)
+            if error is exc:
+                raise
+            raise error from exc
+        except BaseException:
+            self._abandon(None)
+            raise
+        return result
+
+    def _abandon(self, error: duckdb.Error | None) -> None:
+        """Roll back; after a fatal error DuckDB refuses all further work, so the file is opened anew next time."""
+        if self._connection is None:
+            return
+        try:
+            self._connection.rollback()
+        except duckdb.TransactionException:
+            return  # none was open: BEGIN itself failed, or COMMIT rolled back
+        except duckdb.Error as exc:
+            log.warning("store.reopened", reason=_sentence(error or exc))
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection:
+        _usable(self.path.parent)
+        scratch = self.path.parent / "tmp"
+        settings: _Options = {
+            "memory_limit": self._memory,
+            "threads": str(_THREADS),
+            "temp_directory": str(scratch),
+            "preserve_insertion_order": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        try:
+            connection = _connected(self.path, settings)
+        except duckdb.Error as exc:
+            raise _unopened(exc, self.path) from exc
+        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left; the file's lock is ours now
+        connection.execute("SET TimeZone = 'Asia/Shanghai'")
+        self._connection = connection
+        return connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _usable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise ConfigError(f"the state directory {directory} is a file: set MYSTOCKS_STATE_DIR to a folder") from None
+    except OSError as exc:
+        raise ConfigError(
+            f"the state directory {directory} cannot be written to ({exc.strerror}): "
+            "set MYSTOCKS_STATE_DIR to a folder this user may write to, on a disk with space"
+        ) from exc
+
+
+def _connected(path: Path, settings: _Options) -> Connection:
+    try:
+        return duckdb.connect(str(path), config=settings)
+    except duckdb.IOException:
+        if not _unfinished(path):
+            raise
+        log.warning("store.restarted", path=str(path))
+        path.unlink()
+        return duckdb.connect(str(path), config=settings)
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether a kill or a full disk ended the very creation of the file: its three headers are not all there."""
+    if not path.is_file() or path.with_name(path.name + ".wal").exists():
+        return False
+    with path.open("rb") as file:
+        head = file.read(3 * 4096)
+    return len(head) < 3 * 4096 and (not any(head) or head[8:12] == b"DUCK")
+
+
+def _sentence(exc: duckdb.Error) -> str:
+    """The first line of DuckDB's message, without its class."""
+    return re.sub(r"^[\w ]*Error: ", "", str(exc).splitlines()[0])
+
+
+_DAMAGE = re.compile("corrupt|not a valid DuckDB|not read enough bytes|checksum", re.IGNORECASE)
+_FULL = re.compile("no space left|disk is full|quota exceeded|max_temp_directory_size|file too large", re.IGNORECASE)
+_LOCKED = re.compile(r"\block\b", re.IGNORECASE)
+
+
+def _damaged(exc: duckdb.Error, path: Path) -> ConfigError:
+    return ConfigError(
+        f"the store {path} cannot be read ({_sentence(exc)}): restore it from a backup, or move it away to start anew"
+    )
+
+
+def _unopened(exc: duckdb.Error, path: Path) -> IngestError:
+    text = str(exc)
+    if _LOCKED.search(text):
+        found = re.search(r"PID (\d+)", text)
+        owner = int(found[1]) if found else None
+        who = f"process {owner}" if owner is not None else "another process"
+        return StoreBusy(f"the store {path} is in use by {who}: wait until it has ended, or stop it", owner_pid=owner)
+    if isinstance(exc, duckdb.ConnectionException):
+        return StoreBusy(f"the store {path} is already open in this process", owner_pid=os.getpid())
+    if _FULL.search(text):
+        return _full(path)
+    if isinstance(exc, duckdb.PermissionException) or "Permission denied" in text or "Read-only" in text:
+        return ConfigError(f"the store {path} cannot be written to: give this user the right to write it")
+    return _damaged(exc, path)
+
+
+def _full(path: Path) -> Unavailable:
+    return Unavailable(f"the disk of the store {path} is full: free space, then run the same command again")
+
+
+_ROWS_AT_FAULT = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
+
+
+def _translated(exc: duckdb.Error, path: Path) -> Exception:
+    if isinstance(exc, _ROWS_AT_FAULT):
+        return Rejected(_sentence(exc))
+    if isinstance(exc, duckdb.ProgrammingError):
+        return exc  # a statement of ours is wrong: no row and no disk is to blame
+    if _FULL.search(str(exc)):
+        return _full(path)
+    if _DAMAGE.search(str(exc)):
+        return _damaged(exc, path)
+    return Unavailable(f"the store {path} cannot take rows: {_sentence(exc)}")
