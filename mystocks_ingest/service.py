@@ -77,7 +77,8 @@ class Service:
             return await work.estimate()
 
     async def gaps(self, job: Job) -> list[Missing]:
-        """What should be stored by now and is not."""
+        """What should be stored by now and is not. Raises ConfigError when no calendar is stored yet."""
+        await self.calendar()
         async with self._backfill(job, Silence(), run_id="") as work:
             return await work.missing()
 
@@ -108,10 +109,10 @@ class Service:
 
     async def replay(self, choice: Choice) -> Replayed:
         """Put dead letters through today's checks again and store what passes."""
-        async with self._backfill(Job((), Window(self.now().date(), self.now().date())), Silence(), run_id="") as work:
-            await work.reference.recall()
-            context = work.reference.context()
-            return await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
+        reference = Reference(self.sink, self.journal, self.tables, self.now)
+        await reference.recall()
+        context = reference.context()
+        return await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
 
     @asynccontextmanager
     async def _backfill(self, job: Job, watch: Watch, *, run_id: str) -> AsyncIterator[Backfill]:

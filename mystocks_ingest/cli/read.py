@@ -21,6 +21,7 @@ from mystocks_ingest.errors import ConfigError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mystocks_ingest.market.adjust import How
     from mystocks_ingest.market.frames import Window
 
 SHOWN = 40  # rows of a table on a terminal without --limit: half from the top, half from the bottom
@@ -50,7 +51,7 @@ def read(
     symbol: tuple[str, ...],
     first: date | None,
     last: date | None,
-    adjust: str,
+    adjust: How,
     form: str,
     output: Path | None,
     columns: tuple[str, ...],

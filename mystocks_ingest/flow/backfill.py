@@ -76,6 +76,8 @@ class Backfill:
         for each in (dataset(name) for name in self.job.datasets):
             if plan.cadence(each) is not Cadence.SNAPSHOT:
                 ledger, traits = await self._open(each)
+                if plan.cadence(each) is Cadence.SESSION:
+                    await evidence.settle_stored(each, ledger, self.run, self.sink)
                 self._report_gaps(each, ledger, traits)
         return self.run.report.missing
 

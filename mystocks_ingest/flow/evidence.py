@@ -50,6 +50,21 @@ async def settle_recorded(ledger: Ledger, run: Run, sink: Sink) -> None:
     ledger.settle_mask(ledger.todo & recorded)
 
 
+async def settle_stored(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink) -> None:
+    """Settle cells whose one row of the session is stored and final, whether or not a checkpoint got as far."""
+    if wanted.time != "trade_date":
+        return  # of many rows a session some may be stored: only the checkpoint knows that all are
+    table = run.ingest.tables.holder(wanted)
+    open_rows = np.flatnonzero(ledger.todo.any(axis=1)).tolist()
+    for start in range(0, len(open_rows), _SYMBOLS_AT_A_TIME):
+        symbols = tuple(ledger.symbols[r] for r in open_rows[start : start + _SYMBOLS_AT_A_TIME])
+        unfinished = ("provisional",) if "provisional" in wanted.schema.names else ()
+        stored = await sink.read(table, Query(symbols=symbols, columns=("symbol", wanted.time, *unfinished)))
+        for batch in stored.to_batches():
+            final = batch.filter(pc.invert(batch.column("provisional"))) if unfinished else batch
+            ledger.settle(ledger.cells(*keys_of(wanted, final)))
+
+
 async def ask_for_suspensions(ledger: Ledger, traits: Traits, sources: list[Source], run: Run) -> None:
     """Ask sources that keep a record of suspensions about the cells that were answered without a row."""
     absent = ledger.todo & ledger.asked_at_all

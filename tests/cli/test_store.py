@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
@@ -278,8 +277,32 @@ def test_sources_lists_everyone_without_calling_anyone(command, store: Path) -> 
 
 
 def test_gaps_are_the_sessions_without_a_bar(command, store: Path) -> None:
-    ended = command("gaps", "--symbols", "600000.SH", "--from", "2024-01-02", "--to", "2024-01-12", "--json")
+    words = ("gaps", "--symbols", "600000.SH,000001.SZ", "--from", "2024-01-02")
+    ended = command(*words, "--to", "2024-01-12", "--json")
     assert ended.code == 3, ended
-    assert os.environ["MYSTOCKS_STATE_DIR"]
-    (gap,) = json.loads(ended.out)["gaps"]
-    assert gap["symbol"] == "600000.SH"
+    gaps = json.loads(ended.out)["gaps"]
+    assert [(g["symbol"], g["sessions"]) for g in gaps] == [("000001.SZ", 1), ("600000.SH", 1)]
+    assert gaps[0]["windows"] == [{"from": "2024-01-12", "to": "2024-01-12"}]
+    shown = command(*words, "--to", "2024-01-12")
+    assert "2 sessions of 2 symbols" in shown.out
+    assert "backfill --dataset bar_1d --from 2024-01-02 --to 2024-01-12" in shown.out
+    complete = command(*words, "--to", "2024-01-11")
+    assert (complete.code, "no gaps" in complete.out) == (0, True)
+
+
+@pytest.mark.parametrize("argv", [["gaps"], ["gaps", "--symbols", "600000.SH"]])
+def test_gaps_of_a_fresh_store_say_what_to_fetch_first(command, argv: list[str]) -> None:
+    assert "backfill --dataset calendar" in command(*argv).sentence()
+
+
+@pytest.mark.parametrize("argv", [["dead-letters", "list"], ["dead-letters", "replay", "--all"], ["read", "bar_1d"]])
+def test_a_fresh_store_holds_nothing_and_that_is_no_error(command, argv: list[str]) -> None:
+    ended = command(*argv)
+    assert ended.code == 0, ended
+    assert "no " in ended.out + ended.err
+
+
+def test_doctor_is_content_with_a_fresh_store(command) -> None:
+    ended = command("doctor", "--json")
+    assert ended.code == 0, ended
+    assert {f["what"]: f["health"] for f in json.loads(ended.out)["findings"]}["calendar"] == "note"
