@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("datasets.md")
 _HEAD = """\
 # Datasets
 
-Written by `make docs` from `mystocks_ingest/market/datasets.py`; change it there.
+Written by `make docs` from `mystocks_ingest/market/datasets/`; change it there.
 
 A dataset is a kind of record with one canonical schema. Whatever a vendor calls a column and whatever unit it uses,
 a stored row has these names and these units. Prices are raw, never adjusted; adjusted bars are computed on read.

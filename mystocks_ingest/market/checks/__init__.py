@@ -28,8 +28,10 @@ def check(frame: Frame, context: Context) -> Checked:
         return verdict.split(keyed.frame)
     if days is not None:
         rows.in_time(keyed, days, context, verdict)
-    if name in ("quote", "depth"):
+    if name == "quote":
         records.check_quote(keyed, context, verdict)
+    elif name == "depth":
+        records.check_depth(keyed, verdict)
     elif name == "tick":
         records.check_tick(keyed, context, verdict)
     elif name == "daily_basic":

@@ -19,6 +19,7 @@ MANY_TRADES = 0.25  # one vendor tick sums the trades of three seconds; a cheap 
 
 def check_quote(keyed: Keyed, context: Context, verdict: Verdict) -> None:
     """Zeros stand for "not yet" (before the open, no order on a side); contradictions and wrong units do not pass."""
+    check_depth(keyed, verdict)
     last, high, low = keyed.numbers("last"), keyed.numbers("high"), keyed.numbers("low")
     _not_negative(keyed, ("last", "open", "high", "low", "pre_close", "volume", "amount"), verdict)
     traded = (high > 0) & (low > 0)
@@ -42,10 +43,9 @@ def check_quote(keyed: Keyed, context: Context, verdict: Verdict) -> None:
             for r in rows
         ),
     )
-    _book(keyed, verdict)
 
 
-def _book(keyed: Keyed, verdict: Verdict) -> None:
+def check_depth(keyed: Keyed, verdict: Verdict) -> None:
     """Bids fall, asks rise, and no bid exceeds an ask (in an auction they are equal)."""
     names = keyed.frame.rows.schema.names
     sides: dict[str, list[Floats]] = {}
