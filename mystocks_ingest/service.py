@@ -129,11 +129,8 @@ class Service:
             yield Backfill(job, roster, reference, self.journal, self.sink)
 
     def _chosen(self, job: Job) -> dict[str, Source]:
-        """The sources of the job, in the order of preference."""
-        names = sources.preferred(self.settings) if job.source == "auto" else (job.source,)
-        if not names:
-            raise ConfigError("no source is ready: set TUSHARE_TOKEN, or name a source with --source")
-        return {name: self.source(name) for name in names}
+        """The sources of the job, in the order of preference. Raises ConfigError for an unknown one."""
+        return {name: self.source(name) for name in sources.chosen(job.source, self.settings)}
 
     async def _close(self) -> None:
         for source in self._sources.values():

@@ -49,7 +49,7 @@ class Backfill:
         wanted = [dataset(name) for name in self.job.datasets]
         histories = [d for d in wanted if plan.cadence(d) is not Cadence.SNAPSHOT]
         histories.sort(key=lambda d: plan.cadence(d) is not Cadence.EVENT)  # factors explain breaks in the bars
-        await self.reference.prepare(self.job, self.run.allowed(self.job.source), wanted=wanted, run=self.run)
+        await self.reference.prepare(self.job, wanted=wanted, run=self.run)
         for each in histories:
             await self._history(each)
         self.run.report.seconds = time.monotonic() - started
@@ -58,16 +58,15 @@ class Backfill:
 
     async def estimate(self) -> list[PlanLine]:
         """What ``fetch`` would ask for first, and its cost. Only reference data is fetched for it."""
-        allowed = self.run.allowed(self.job.source)
         wanted = [dataset(name) for name in self.job.datasets]
         histories = [d for d in wanted if plan.cadence(d) is not Cadence.SNAPSHOT]
-        lines = await self.reference.estimate([d for d in wanted if d not in histories], allowed)
+        lines = await self.reference.estimate([d for d in wanted if d not in histories], self.run)
         if histories:
-            await self.reference.prepare(self.job, allowed, wanted=(), run=self.run)
+            await self.reference.prepare(self.job, wanted=(), run=self.run)
         for each in histories:
             ledger, traits = await self._open(each)
-            tasks = plan.assign(each, ledger, traits, self.run.usable(allowed, each), now=self.run.clock())
-            lines += plan.lines(each, tasks, allowed)
+            tasks = plan.assign(each, ledger, traits, self.run.usable(each), now=self.run.clock())
+            lines += plan.lines(each, tasks, list(self.run.sources.values()))
         return lines
 
     async def missing(self) -> list[Missing]:
@@ -101,15 +100,14 @@ class Backfill:
         return ledger, self.reference.traits(symbols)
 
     async def _history(self, wanted: Dataset) -> None:
-        allowed = self.run.allowed(self.job.source)
-        if not any(wanted.name in s.offers for s in allowed):
-            names = ", ".join(s.name for s in allowed)
+        if not any(wanted.name in s.offers for s in self.run.sources.values()):
+            names = ", ".join(self.run.sources)
             self.run.report.absent.append(f"{wanted.name}: not offered by {names}")
             return
         ledger, traits = await self._open(wanted)
         try:
             while ledger.todo.any():
-                usable = self.run.usable(allowed, wanted)
+                usable = self.run.usable(wanted)
                 tasks = plan.assign(wanted, ledger, traits, usable, now=self.run.clock())
                 if not tasks:
                     break
@@ -117,7 +115,7 @@ class Backfill:
                     self.run.watch.planned(line)
                 await self._round(wanted, ledger, traits, tasks)
                 if plan.cadence(wanted) is Cadence.SESSION:
-                    await evidence.ask_for_suspensions(ledger, traits, allowed, self.run)
+                    await evidence.ask_for_suspensions(ledger, traits, self.run)
             if plan.cadence(wanted) is Cadence.SESSION:
                 await evidence.settle_explained(wanted, ledger, self.run, self.sink, self.reference)
         finally:
@@ -144,7 +142,7 @@ class Backfill:
             raise _first(errors) from errors
 
     async def _work(self, wanted: Dataset, ledger: Ledger, traits: Traits, source: Source, queue: list[Task]) -> None:
-        while queue and self.run.usable([source], wanted):
+        while queue and self.run.why_left(source, wanted) is None:
             await self._one(wanted, ledger, traits, source, queue.pop())
 
     async def _one(self, wanted: Dataset, ledger: Ledger, traits: Traits, source: Source, task: Task) -> None:
@@ -202,16 +200,15 @@ class Backfill:
 
     def _report_gaps(self, wanted: Dataset, ledger: Ledger, traits: Traits) -> None:
         """What is still to do and is due, with what each source said of it."""
-        allowed = self.run.allowed(self.job.source)
         due = np.zeros(ledger.done.shape, bool)
-        for source in allowed:
+        for source in self.run.sources.values():
             due |= plan.eligible(source, wanted, ledger, traits, self.run.clock(), only_final=True)
         due |= (ledger.sessions < np.datetime64(plan.market_day(self.run.clock())))[None, :]
         left = ledger.todo & due
         for row in np.flatnonzero(left.any(axis=1)).tolist():
             symbol, cells = ledger.symbols[row], left[row]
             said = self.run.said(wanted, symbol)
-            for source in allowed:
+            for source in self.run.sources.values():
                 if wanted.name in source.offers:
                     answer = self.run.why_left(source, wanted) or _answer(source, ledger, row, cells)
                     said.setdefault(source.name, answer)

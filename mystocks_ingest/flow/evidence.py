@@ -24,7 +24,7 @@ from mystocks_ingest.flow.run import Run
 from mystocks_ingest.market.datasets import ADJ_FACTOR, BAR_1D, SUSPENSION, Dataset
 from mystocks_ingest.market.frames import Frame, Window
 from mystocks_ingest.market.gaps import explained_by_continuity
-from mystocks_ingest.ports import Query, Sink, Source
+from mystocks_ingest.ports import Query, Sink
 
 _SYMBOLS_AT_A_TIME = 200  # bars read back at once: bounds memory
 _WITNESS = ("symbol", "trade_date", "close", "pre_close")
@@ -65,17 +65,17 @@ async def settle_stored(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink) -
             ledger.settle(ledger.cells(*keys_of(wanted, final)))
 
 
-async def ask_for_suspensions(ledger: Ledger, traits: Traits, sources: list[Source], run: Run) -> None:
+async def ask_for_suspensions(ledger: Ledger, traits: Traits, run: Run) -> None:
     """Ask sources that keep a record of suspensions about the cells that were answered without a row."""
     absent = ledger.todo & ledger.asked_at_all
-    willing = [s for s in run.usable(sources, SUSPENSION) if s.name not in ledger.suspensions_asked]
+    willing = [s for s in run.usable(SUSPENSION) if s.name not in ledger.suspensions_asked]
     if not absent.any() or not willing:
         return
     record = Ledger.blank(SUSPENSION.name, ledger.symbols, ledger.sessions)
     record.expected &= absent
     for task in plan.assign(SUSPENSION, record, traits, willing, now=run.clock()):
         source = run.sources[task.source]
-        if not run.usable([source], SUSPENSION):
+        if run.why_left(source, SUSPENSION) is not None:
             continue
         ledger.suspensions_asked.add(source.name)
         rows = 0

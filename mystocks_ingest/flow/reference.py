@@ -56,17 +56,17 @@ class Reference:
         """What the checks lean on."""
         return Context(calendar=self.calendar, instruments=self.instruments, now=self.clock())
 
-    async def prepare(self, job: Job, sources: Sequence[Source], *, wanted: Sequence[Dataset], run: Run) -> None:
+    async def prepare(self, job: Job, *, wanted: Sequence[Dataset], run: Run) -> None:
         """Have a calendar and, if any source gives one, an instrument list; fetch wanted snapshots.
 
         Raises ConfigError when no calendar is to be had at all.
         """
         force = job.force and bool(wanted)
-        await self._prepare_calendar(sources, run, force=force and CALENDAR in wanted)
-        await self._prepare_instruments(sources, run, force=force and INSTRUMENT in wanted)
+        await self._prepare_calendar(run, force=force and CALENDAR in wanted)
+        await self._prepare_instruments(run, force=force and INSTRUMENT in wanted)
         for snapshot in wanted:
             if cadence(snapshot) is Cadence.SNAPSHOT and snapshot not in (CALENDAR, INSTRUMENT):
-                await self._snapshot(snapshot, sources, run, force=force)
+                await self._snapshot(snapshot, run, force=force)
         for snapshot in (CALENDAR, INSTRUMENT):
             if snapshot in wanted and not await self._stored(snapshot):
                 run.report.absent.append(f"{snapshot.name}: no source gave it")
@@ -79,10 +79,10 @@ class Reference:
 
     # -- calendar ---------------------------------------------------------------------------------------------
 
-    async def _prepare_calendar(self, sources: Sequence[Source], run: Run, *, force: bool) -> None:
+    async def _prepare_calendar(self, run: Run, *, force: bool) -> None:
         if force or not await self._fresh(CALENDAR):
             before = await self._stored(CALENDAR)
-            await self._snapshot(CALENDAR, sources, run, force=True, first_wins=True)
+            await self._snapshot(CALENDAR, run, force=True, first_wins=True)
             vendor = await self._stored(CALENDAR)
             if self.second_opinion is not None:
                 await self._compare(self.second_opinion, vendor if vendor is not None else before, run)
@@ -115,20 +115,18 @@ class Reference:
 
     # -- instruments ------------------------------------------------------------------------------------------
 
-    async def _prepare_instruments(self, sources: Sequence[Source], run: Run, *, force: bool) -> None:
+    async def _prepare_instruments(self, run: Run, *, force: bool) -> None:
         if force or not await self._fresh(INSTRUMENT):
-            await self._snapshot(INSTRUMENT, sources, run, force=True)
+            await self._snapshot(INSTRUMENT, run, force=True)
         stored = await self._stored(INSTRUMENT)
         self.instruments = Instruments(stored) if stored is not None else None
 
-    async def _snapshot(
-        self, wanted: Dataset, sources: Sequence[Source], run: Run, *, force: bool, first_wins: bool = False
-    ) -> None:
+    async def _snapshot(self, wanted: Dataset, run: Run, *, force: bool, first_wins: bool = False) -> None:
         """Fetch a list as of today from the first source, and what it does not cover from the next."""
         if not force and await self._fresh(wanted):
             return
         covered: set[tuple[str, str]] = set()
-        for source in run.usable(sources, wanted):
+        for source in run.usable(wanted):
             offer = source.offers[wanted.name]
             pairs = {(e, a) for e in offer.exchanges for a in offer.asset_types}
             if pairs <= covered:
@@ -159,12 +157,12 @@ class Reference:
         run.succeeded(source, wanted, rows=sum(len(f) for f in frames), calls=source.calls(request))
         return frames
 
-    async def estimate(self, wanted: Sequence[Dataset], sources: Sequence[Source]) -> list[PlanLine]:
+    async def estimate(self, wanted: Sequence[Dataset], run: Run) -> list[PlanLine]:
         """What the snapshots that are not of today cost at their first source."""
         lines = []
         request_window = Window(_FIRST_SESSION, self._today() + timedelta(days=1))
         for snapshot in wanted:
-            source = next((s for s in sources if snapshot.name in s.offers), None)
+            source = next(iter(run.usable(snapshot)), None)
             if source is not None and not await self._fresh(snapshot):
                 calls = source.calls(Request(snapshot, request_window))
                 lines.append(PlanLine(snapshot.name, source.name, 1, calls, minutes(source, calls), 0, 0))

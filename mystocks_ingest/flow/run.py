@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mystocks_ingest.errors import Banned, ConfigError, Denied, IngestError, Limited, Retryable, Unsupported, outcome_of
+from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Retryable, Unsupported, outcome_of
 from mystocks_ingest.flow.ingest import Ingest, Taken
 from mystocks_ingest.flow.report import Report, Watch
 from mystocks_ingest.logs import get
@@ -23,7 +23,7 @@ _ANY = "*"
 
 @dataclass
 class Run:
-    """State of one run. ``sources`` stand in the order of preference."""
+    """State of one run. ``sources`` are those the job allows, in the order of preference."""
 
     sources: Mapping[str, Source]
     ingest: Ingest
@@ -34,21 +34,13 @@ class Run:
     _strikes: Counter[str] = field(default_factory=Counter)
     _said: dict[tuple[str, Symbol], dict[str, str]] = field(default_factory=dict)
 
-    def allowed(self, name: str) -> list[Source]:
-        """The sources that ``--source name`` allows. Raises ConfigError for an unknown one."""
-        if name == "auto":
-            return list(self.sources.values())
-        if name not in self.sources:
-            raise ConfigError(f"unknown source {name!r}; known: auto, {', '.join(self.sources)}")
-        return [self.sources[name]]
-
     def why_left(self, source: Source, wanted: Dataset) -> str | None:
         """Why the source is not asked for the dataset any more in this run; None while it is."""
         return self._left.get((source.name, wanted.name)) or self._left.get((source.name, _ANY))
 
-    def usable(self, sources: Sequence[Source], wanted: Dataset) -> list[Source]:
-        """Of ``sources``, those that offer the dataset and were not left."""
-        return [s for s in sources if wanted.name in s.offers and self.why_left(s, wanted) is None]
+    def usable(self, wanted: Dataset) -> list[Source]:
+        """The sources that offer the dataset and were not left."""
+        return [s for s in self.sources.values() if wanted.name in s.offers and self.why_left(s, wanted) is None]
 
     async def take(self, frame: Frame, source: Source) -> Taken:
         """One frame through check and store, counted. Raises Unavailable when it cannot be stored."""
