@@ -1,1 +1,14 @@
-"""Sources: one file a vendor, and the registry that opens them by name."""
+"""Sources: one file or folder a vendor, and the registry that opens them by name."""
+
+from mystocks_ingest.sources.registry import (
+    BUILT_IN,
+    GROUP,
+    SECOND_OPINION,
+    chosen,
+    layouts,
+    names,
+    open_source,
+    preferred,
+)
+
+__all__ = ["BUILT_IN", "GROUP", "SECOND_OPINION", "chosen", "layouts", "names", "open_source", "preferred"]
