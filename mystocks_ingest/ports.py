@@ -47,11 +47,28 @@ class Rate:
 class Source(Protocol):
     """A vendor of data. Calls are paced inside; errors are those of errors.py."""
 
-    name: str
-    family: str  # whose servers really answer: failover must leave the family
-    offers: Mapping[str, Offer]  # by dataset name
-    rates: Sequence[Rate]  # every window that must hold at once, for cost and waiting time
-    concurrency: int  # requests that may be under way at once
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def family(self) -> str:
+        """Whose servers really answer: failover must leave the family."""
+        ...
+
+    @property
+    def offers(self) -> Mapping[str, Offer]:
+        """What it has, by dataset name."""
+        ...
+
+    @property
+    def rates(self) -> Sequence[Rate]:
+        """Every window that must hold at once, for cost and waiting time."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be under way at once."""
+        ...
 
     def fetch(self, request: Request) -> AsyncIterator[Frame]:
         """Canonical frames, ascending and without exact duplicates; may include suspension frames.
@@ -86,7 +103,8 @@ class Query:
 class Sink(Protocol):
     """A database that takes rows."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Upsert by the table's key; returns when durable.
