@@ -112,12 +112,7 @@ def to_time(array: pa.Array, day: date | None = None) -> pa.Array:
 
 def to_symbol(array: pa.Array, asset_type: str = "stock") -> pa.Array:
     """Canonical symbols; a number is a bare code that lost its leading zeros."""
-
-    def parse(codes: pa.Array) -> pa.Array:
-        text = to_text(codes)
-        return symbols.parse_column(text if is_text(codes.type) else pc.utf8_lpad(text, 6, "0"), asset_type=asset_type)
-
-    return _distinct(array, parse, pa.string())
+    return _distinct(array, lambda codes: symbols.parse_column(codes, asset_type=asset_type), pa.string())
 
 
 def to_text(array: pa.Array) -> pa.Array:

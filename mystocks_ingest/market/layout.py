@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from mystocks_ingest.errors import Malformed
 from mystocks_ingest.market.cells import Read, read_cells
 from mystocks_ingest.market.datasets import SUSPENSION, Dataset
-from mystocks_ingest.market.frames import Frame, Symbol
+from mystocks_ingest.market.frames import Frame, Symbol, Window
 
-__all__ = ["Column", "Layout", "Read", "normalize", "read", "recognise"]
+__all__ = ["Column", "Layout", "Read", "empty", "normalize", "read", "recognise", "where", "within"]
 
 _OURS = frozenset({"source", "fetched_at", "provisional"})  # columns that normalize itself fills
 
@@ -48,7 +48,7 @@ class Layout:
     asset_type: str = "stock"  # how a bare code is read: 000001 is a stock and an index
     derive: Derive | None = None  # canonical columns computed from the others and the raw table
     suspended: Callable[[pa.RecordBatch], pa.Array] | None = None  # mask of rows that mark a suspended session
-    constants: Mapping[str, str | bool] = field(default_factory=dict)
+    constants: Mapping[str, str | bool | datetime] = field(default_factory=dict)
 
 
 def recognise(layouts: Sequence[Layout], columns: Sequence[str]) -> Layout | None:
@@ -92,7 +92,26 @@ def normalize(
     if mask is None or not pc.any(mask).as_py():
         return [_ascending(everything)]
     days_off = _frame(SUSPENSION, out, raw, source, fetched_at)
-    return [_ascending(_where(everything, pc.invert(mask))), _ascending(_where(days_off, mask))]
+    return [_ascending(where(everything, pc.invert(mask))), _ascending(where(days_off, mask))]
+
+
+def empty(dataset: Dataset, *, source: str, fetched_at: datetime) -> Frame:
+    """The frame of an answer that has no rows."""
+    rows = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in dataset.fields], names=dataset.schema.names)
+    return Frame(dataset, source, fetched_at, rows)
+
+
+def within(frame: Frame, window: Window) -> Frame:
+    """The rows of ``window`` and those whose time is unreadable; a vendor may send more than it was asked for."""
+    if frame.dataset.time is None or not len(frame):
+        return frame
+    column = frame.rows.column(frame.dataset.time)
+    if pa.types.is_timestamp(column.type):
+        column = pc.local_timestamp(column)
+    days = column.cast(pa.date32(), safe=False) if not pa.types.is_date32(column.type) else column
+    inside = pc.and_(pc.greater_equal(days, window.start), pc.less(days, window.end))
+    keep = pc.or_kleene(inside, pc.is_null(days))
+    return frame if pc.all(keep).as_py() else where(frame, keep)
 
 
 def read(array: pa.Array, column: Column, *, asset_type: str = "stock", day: date | None = None) -> pa.Array:
@@ -124,7 +143,9 @@ def _frame(
     return Frame(dataset, source, fetched_at, rows, raw)
 
 
-def _where(frame: Frame, mask: pa.Array) -> Frame:
+def where(frame: Frame, mask: pa.Array) -> Frame:
+    """The rows for which ``mask`` holds (null: it does not)."""
+    mask = pc.fill_null(mask, False)
     return frame.take(pa.array(np.flatnonzero(mask.to_numpy(zero_copy_only=False))))
 
 

@@ -1,0 +1,147 @@
+"""AkShare: Eastmoney, Sina, Tencent and the exchanges' own lists, each a source of its own family.
+
+One package, four sources, because what fails together is the server and not the package: when Eastmoney shuts an
+address out, the next family must be asked. A request becomes questions (``families.py``), each one akshare function
+called in the family's lane (``calls.py``) and read by that function's layout (``layouts.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mystocks_ingest.errors import Unsupported
+from mystocks_ingest.market import symbols
+from mystocks_ingest.market.datasets import ADJ_FACTOR, QUOTE, TICK
+from mystocks_ingest.market.frames import Frame, Request, Window
+from mystocks_ingest.market.layout import empty, normalize, where, within
+from mystocks_ingest.settings import Settings
+from mystocks_ingest.sources.akshare.families import AUCTION, FAMILIES, Family, Question
+from mystocks_ingest.sources.akshare.layouts import LAYOUTS
+from mystocks_ingest.sources.lane import Lane, LaneAnswer, Setup
+from mystocks_ingest.sources.pacing import Breaker, Budget, Pacer, SourceStatus, utc_now
+
+__all__ = ["LAYOUTS", "NAMES", "Akshare", "open_akshare"]
+
+NAMES = tuple(FAMILIES)
+_CALL = "mystocks_ingest.sources.akshare.calls:call"
+_PREPARE = "mystocks_ingest.sources.akshare.calls:prepare"
+_RETRY_SECONDS = 120.0
+_BREAKER = Breaker(
+    strikes=2, seconds=1800.0, matches="RemoteDisconnected|Connection aborted|Connection reset|ProxyError"
+)
+_LISTS = frozenset({"calendar", "instrument"})  # datasets that are asked for as a whole
+
+
+class Akshare:
+    """One family as a source. Bans and the breaker survive a restart through the pacer's file."""
+
+    concurrency = 1
+
+    def __init__(
+        self, family: Family, *, endpoint: str | None, pacing: Path | None, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.name = family.name
+        self.family = family.family
+        self.offers = family.offers
+        self.rates = family.rates
+        self._family = family
+        self._clock = clock
+        self._pacer = Pacer(
+            family.name,
+            Budget(family.rates, spacing_seconds=family.spacing, breaker=_BREAKER),
+            path=pacing,
+            clock=clock,
+        )
+        self._lane = Lane(family.name, setup=Setup(_PREPARE, {"endpoint": endpoint}))
+
+    async def fetch(self, request: Request) -> AsyncIterator[Frame]:
+        """As Source.fetch. Zero rows are a frame without rows: whether that can be, the caller knows."""
+        for question in self._questions(request):
+            answer = await self._ask(question)
+            fetched_at = self._clock()
+            if answer.table is None:
+                yield empty(request.dataset, source=self.name, fetched_at=fetched_at)
+                continue
+            for frame in self._read(question, answer.table, fetched_at):
+                yield _wanted(frame, request)
+
+    def calls(self, request: Request) -> int:
+        """As Source.calls."""
+        return sum(question.calls for question in self._questions(request))
+
+    async def probe(self) -> None:
+        """As Source.probe."""
+        await self._ask(self._family.probe)
+
+    def status(self) -> SourceStatus:
+        """Budget left, breaker, last success."""
+        return self._pacer.status()
+
+    async def aclose(self) -> None:
+        """As Source.aclose."""
+        await self._lane.aclose()
+        self._pacer.close()
+
+    def _questions(self, request: Request) -> list[Question]:
+        offer = self.offers.get(request.dataset.name)
+        if offer is None:
+            raise Unsupported(f"{self.name} has no {request.dataset}")
+        if not request.symbols and request.dataset.name not in _LISTS and request.asset_type not in offer.whole_market:
+            raise Unsupported(f"{self.name} gives {request.dataset} by symbol only")
+        for symbol in request.symbols:
+            kind, exchange = symbols.asset_type_of(symbol), symbols.exchange_of(symbol)
+            if kind not in offer.asset_types or exchange not in offer.exchanges:
+                raise Unsupported(f"{self.name} has no {request.dataset} of {symbol} ({kind})")
+        return list(self._family.questions(request, self._clock()))
+
+    async def _ask(self, question: Question) -> LaneAnswer:
+        arguments = {"function": question.function, "arguments": dict(question.arguments)}
+
+        async def call() -> LaneAnswer:
+            return await self._lane.call(_CALL, arguments, deadline=self._family.deadline)
+
+        answer = await self._pacer.run(call, within=_RETRY_SECONDS)
+        self._pacer.charge(question.calls - 1)
+        return answer
+
+    def _read(self, question: Question, table: pa.RecordBatch, fetched_at: datetime) -> list[Frame]:
+        layout = question.layout
+        if layout.dataset is QUOTE and "ts" not in layout.columns:
+            received = fetched_at.replace(microsecond=fetched_at.microsecond // 1000 * 1000)
+            layout = replace(layout, constants={**layout.constants, "ts": received})
+        return normalize(
+            layout, table, source=self.name, fetched_at=fetched_at, symbol=question.symbol, day=question.day
+        )
+
+
+def _wanted(frame: Frame, request: Request) -> Frame:
+    """The rows asked for; of adjustment factors also those before the window, one of which is in force at its start."""
+    if frame.dataset is ADJ_FACTOR:
+        frame = within(frame, Window(date.min, request.window.end))
+    else:
+        frame = within(frame, request.window)
+    if frame.dataset is TICK:
+        frame = where(frame, _matched(frame.rows.column("ts")))
+    if request.symbols and "symbol" in frame.rows.schema.names:
+        theirs = frame.rows.column("symbol")
+        asked = pc.is_in(theirs, value_set=pa.array([str(s) for s in request.symbols]))
+        frame = where(frame, pc.or_(asked, pc.is_null(theirs)))
+    return frame
+
+
+def _matched(stamps: pa.Array) -> pa.Array:
+    """Before 09:25 Eastmoney lists what the auction would give, which is not traded."""
+    seconds = pc.local_timestamp(stamps).cast(pa.time32("ms"))
+    return pc.fill_null(pc.greater_equal(seconds, pa.scalar(AUCTION, pa.time32("ms"))), True)
+
+
+def open_akshare(name: str, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Akshare:
+    """The family called ``name``."""
+    endpoint = settings.akshare_endpoint
+    return Akshare(FAMILIES[name], endpoint=endpoint, pacing=settings.state_dir / "pacing.sqlite", clock=clock)
