@@ -23,6 +23,7 @@ class Answer:
     newest_first: bool = False
     has_more: bool = False
     adjusted: tuple[Sequence[Cell], ...] = field(default=())  # forward-adjusted prices, in the order of ``prices``
+    note: int = 0  # rows of the whole list, of which this is a page
     dash: Cell = None  # how this vendor shows that there is no number
 
     @property
