@@ -33,7 +33,7 @@ STOCKS = 60
 SESSIONS = 250
 LISTS = ("instrument", "calendar")
 HISTORY = ("bar_1d", "adj_factor")
-FEW = 4  # instruments asked of AkShare: it is called about once a second, so that no site bans anybody
+FEW = 2  # instruments asked of AkShare: it is called about once a second, so that no site bans anybody
 ACCOUNT_POINTS = 5000  # what the simulated Tushare account may do
 _EVENING = timedelta(hours=10)  # UTC: 18:00 in Shanghai, when every vendor has published the day
 
@@ -119,7 +119,7 @@ async def _shares(opened: Service) -> dict[str, tuple[Symbol, ...]]:
     return {
         "tushare": (*beijing, *rest[::2]),
         "baostock": (*rest[1::2], *await _symbols(opened, "index")),
-        "akshare-eastmoney": (*few, *(await _symbols(opened, "etf"))[:1]),
+        "akshare": (*few, *(await _symbols(opened, "etf"))[:1]),
     }
 
 

@@ -38,6 +38,7 @@ class Count:
     refused: int = 0
     failures: int = 0
     calls_made: int = 0
+    last: float = 0.0  # when rows or calls last came
     _left: dict[str, int] = field(default_factory=dict)
 
     def planned(self, source: str, calls: int) -> None:
@@ -51,14 +52,13 @@ class Count:
     def calls_left(self) -> int:
         return sum(self._left.values())
 
-    def rows_per_second(self, now: float) -> float:
-        return self.rows / max(now - self.began, 0.001)
+    def rows_per_second(self) -> float:
+        """Up to the last row: a dataset that is done does not grow slower."""
+        return self.rows / max(self.last - self.began, 0.001)
 
     def seconds_left(self, now: float) -> float | None:
-        """At the pace so far; None until there is one."""
-        if not self.calls_left():
-            return 0.0
-        if not self.calls_made:
+        """At the pace so far; None until there is one, and when nothing is left."""
+        if not self.calls_left() or not self.calls_made:
             return None
         return self.calls_left() * (now - self.began) / self.calls_made
 
@@ -81,7 +81,7 @@ class Tally:
             yield (
                 name,
                 f"{count.rows:,}",
-                f"{count.rows_per_second(now):,.0f}",
+                f"{count.rows_per_second():,.0f}",
                 f"{count.calls_left():,}",
                 "" if left is None else duration(left),
                 f"{count.refused:,}" if count.refused else "",
@@ -103,6 +103,7 @@ class _Progress:
         count = self.tally.of(dataset)
         count.made(source, calls)
         count.rows += rows
+        count.last = self.tally.clock()
         self.tell("fetched", dataset=dataset, source=source, rows=rows, calls=calls)
 
     def refused(self, dataset: str, source: str, rule: str, rows: int) -> None:
@@ -135,6 +136,7 @@ class PlainLines(_Progress):
         self._file = file if file is not None else sys.stderr
         self._said_at = clock()
         self._troubles: set[tuple[str | int, ...]] = set()
+        self._told: dict[str, tuple[str, ...]] = {}
 
     def tell(self, event: str, **values: str | int) -> None:
         if event == "planned":
@@ -146,10 +148,19 @@ class PlainLines(_Progress):
                 self._say("{dataset}: {source} {outcome}: {reason}".format(**values))
         if self.tally.clock() - self._said_at >= LINE_SECONDS:
             self._said_at = self.tally.clock()
-            for name, rows, pace, calls, left, refused, failed in self.tally.lines():
-                tail = (f", about {left}" if left else "") + (f", {refused} refused" if refused else "")
-                tail += f", {failed} failed calls" if failed else ""
-                self._say(f"{name}: {rows} rows ({pace}/s), {calls} calls left{tail}")
+            for line in self._changed():
+                self._say(line)
+
+    def _changed(self) -> Iterator[str]:
+        """Lines of the datasets for which something happened since they were last told."""
+        for name, *cells in self.tally.lines():
+            rows, pace, calls, left, refused, failed = cells
+            if self._told.get(name) == (rows, calls, refused, failed):
+                continue
+            self._told[name] = (rows, calls, refused, failed)
+            tail = (f", about {left}" if left else "") + (f", {refused} refused" if refused else "")
+            tail += f", {failed} failed calls" if failed else ""
+            yield f"{name}: {rows} rows ({pace}/s), {calls} calls left{tail}"
 
     def _say(self, line: str) -> None:
         click.echo(line, file=self._file)

@@ -94,10 +94,11 @@ class Backfill:
             ledger.done[:, inside] = False
         ledger.expected[:, : inside.start] = False
         ledger.expected[:, inside.stop :] = False
-        ledger.expected &= self.reference.listed(symbols, columns)
+        traits = self.reference.traits(symbols)
+        ledger.expected &= self.reference.listed(symbols, columns) & plan.subjects(wanted, traits)[:, None]
         if plan.cadence(wanted) is Cadence.SESSION:
             await evidence.settle_recorded(ledger, self.run, self.sink)
-        return ledger, self.reference.traits(symbols)
+        return ledger, traits
 
     async def _history(self, wanted: Dataset) -> None:
         if not any(wanted.name in s.offers for s in self.run.sources.values()):

@@ -66,6 +66,15 @@ class Traits:
     asset_type: npt.NDArray[np.str_]
 
 
+_SUBJECTS = {"adj_factor": ("stock", "etf"), "daily_basic": ("stock",)}  # an index pays no dividend
+
+
+def subjects(dataset: Dataset, traits: Traits) -> npt.NDArray[np.bool_]:
+    """Which symbols of a ledger can have rows of ``dataset`` at all."""
+    kinds = _SUBJECTS.get(dataset.name)
+    return np.ones(len(traits.asset_type), bool) if kinds is None else np.isin(traits.asset_type, kinds)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One request to one source, and its cost in calls of that source's budget."""
