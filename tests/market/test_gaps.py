@@ -1,0 +1,129 @@
+from datetime import date
+
+import archives
+import made
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.market.gaps import Coverage, explained_by_continuity, find_gaps
+
+CAL = made.calendar("2024-01-01", 60)
+DAYS = CAL.open_days.tolist()
+WINDOW = Window(DAYS[0], CAL.last)
+KNOWN = made.instruments(SH600000=(date(1999, 11, 10), None), SH600001=(DAYS[5], DAYS[20]), SZ000001=(None, None))
+NAMES = [Symbol(s) for s in ("000001.SZ", "600000.SH", "600001.SH")]
+EXPECTED = Coverage.expected("bar_1d", NAMES, WINDOW, CAL, KNOWN)
+
+
+def rows(pairs):
+    return pa.table(
+        {
+            "symbol": pa.array([s for s, _ in pairs], pa.string()),
+            "trade_date": pa.array([d for _, d in pairs], pa.date32()),
+        }
+    )
+
+
+def test_expected_is_every_session_of_each_life():
+    assert EXPECTED.count() == 2 * 59 + 15  # the window leaves out the last session; the delisting day has no bar
+    assert EXPECTED.flags[2].nonzero()[0].tolist() == list(range(5, 20))
+
+
+@given(st.sets(st.tuples(st.sampled_from(NAMES), st.sampled_from(DAYS[:59]))))
+def test_gaps_and_stored_rows_make_up_what_is_expected(stored):
+    held = Coverage.none("bar_1d", NAMES, CAL.sessions(WINDOW)).with_rows(rows(sorted(stored)))
+    gaps = find_gaps(EXPECTED, held)
+    missing = {(gap.symbol, day) for gap in gaps for day in gap.sessions}
+    expected = {(s, d) for i, s in enumerate(NAMES) for j, d in enumerate(DAYS[:59]) if EXPECTED.flags[i, j]}
+    assert missing == expected - stored
+    for gap in gaps:  # sessions of one gap are neighbours
+        places = [DAYS.index(d) for d in gap.sessions]
+        assert places == list(range(places[0], places[0] + len(places)))
+
+
+def test_suspended_sessions_are_not_expected():
+    suspended = rows([("600000.SH", DAYS[3]), ("600000.SH", DAYS[4]), ("300001.SZ", DAYS[4])])
+    left = EXPECTED.without(suspended)
+    assert EXPECTED.count() - left.count() == 2
+    nothing = Coverage.none("bar_1d", NAMES, EXPECTED.sessions)
+    assert [str(g) for g in find_gaps(left, nothing)][1:3] == [
+        f"bar_1d 600000.SH {DAYS[0]}..{DAYS[2]} (3 sessions)",
+        f"bar_1d 600000.SH {DAYS[5]}..{DAYS[58]} (54 sessions)",
+    ]
+
+
+def bars(closes, references, numbers, symbol="600000.SH"):
+    table = rows([(symbol, DAYS[n]) for n in numbers])
+    return table.append_column("close", pa.array(closes)).append_column("pre_close", pa.array(references, pa.float64()))
+
+
+def gaps_of(table, last=59):
+    names = [Symbol("600000.SH")]
+    full = Coverage.expected("bar_1d", names, Window(DAYS[0], DAYS[last]), CAL, KNOWN)
+    return find_gaps(full, Coverage.none("bar_1d", names, full.sessions).with_rows(table))
+
+
+def split(table, factors=None, last=8):
+    explained, holes = explained_by_continuity(table, gaps_of(table, last), factors)
+    return [[g.sessions for g in part] for part in (explained, holes)]
+
+
+def test_a_reference_price_equal_to_the_close_before_explains_a_suspension():
+    table = bars([10.0, 10.5, 10.4, 10.6], [10.0, 10.0, 10.5, 10.4], [0, 1, 5, 7])
+    explained, holes = split(table)
+    assert explained == [tuple(DAYS[2:5]), (DAYS[6],)]
+    assert holes == []
+
+
+def test_another_reference_price_is_a_hole():
+    table = bars([10.0, 10.5, 10.4], [10.0, 10.0, 10.7], [0, 1, 3])
+    assert split(table, last=4) == [[], [(DAYS[2],)]]
+
+
+def test_a_missing_reference_price_is_a_hole():
+    table = bars([10.0, 10.5], [10.0, None], [0, 2])
+    assert split(table, last=3) == [[], [(DAYS[1],)]]
+
+
+def test_gaps_at_the_ends_have_no_witness():
+    table = bars([10.0, 10.1], [10.0, 10.0], [2, 3])
+    assert split(table, last=6) == [[], [tuple(DAYS[:2]), tuple(DAYS[4:6])]]
+
+
+def test_a_distribution_during_the_suspension_is_explained_by_the_factor():
+    table = bars([10.0, 5.2], [10.0, 5.0], [0, 3])
+    factors = pa.table(
+        {
+            "symbol": ["600000.SH"] * 2,
+            "trade_date": pa.array([DAYS[0], DAYS[2]], pa.date32()),
+            "factor": [1.5, 3.0],
+        }
+    )
+    assert split(table, factors, last=4) == [[tuple(DAYS[1:3])], []]
+    assert split(table, last=4) == [[], [tuple(DAYS[1:3])]]
+
+
+@pytest.mark.parametrize(("name", "suspended"), [("sz.000001", 161), ("sh.600000", 118), ("sz.000002", 213)])
+def test_every_real_suspension_is_explained_and_lost_rows_are_holes(shared_data, name, suspended):
+    frames = [archives.load(shared_data, *archive) for archive in archives.RAW[:6]]
+    days = sorted(set().union(*[set(f.rows["trade_date"].to_pylist()) for f in frames]))
+    bars = pa.table(
+        archives.load(shared_data, f"daily_baostock_unadjusted_original/{name}.feather", archives.BAOSTOCK).rows
+    )
+    symbol = Symbol(bars["symbol"][0].as_py())
+    empty = Coverage.none("bar_1d", [symbol], [d for d in days if d <= bars["trade_date"][-1].as_py()])
+    full = Coverage("bar_1d", empty.symbols, empty.sessions, ~empty.flags)
+    gaps = find_gaps(full, empty.with_rows(bars))
+    assert sum(len(g.sessions) for g in gaps) == suspended
+    assert explained_by_continuity(bars, gaps)[1] == []
+
+    lost = np.zeros(len(bars), dtype=bool)
+    lost[np.random.default_rng(1).choice(np.arange(1, len(bars) - 1), 100, replace=False)] = True
+    kept = bars.filter(pa.array(~lost))
+    found = {d for g in explained_by_continuity(kept, find_gaps(full, empty.with_rows(kept)))[1] for d in g.sessions}
+    missed = set(bars.filter(pa.array(lost))["trade_date"].to_pylist()) - found
+    assert len(missed) <= 6  # a stock closes unchanged on one day in thirty: such a loss looks like a suspension
