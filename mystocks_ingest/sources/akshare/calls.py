@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _CAPTCHA = re.compile(r"captcha|verify|slider|验证码|滑块|访问过于频繁|拒绝访问|异常流量", re.IGNORECASE)
 _SHUT_OUT = {403: 30, 412: 30, 418: 30, 429: 30, 456: 10}  # HTTP status: minutes to stay away (456 is sina's)
 _SERVER_ERROR = 500
+_ADDED = datetime(1992, 5, 4)  # noqa: DTZ001  # akshare adds this session, which sina's list lacks
+_LONGEST_CLOSURE = 30  # days
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ def _accept_plain_sina() -> None:
     """Let a stand-in serve sina's scrambled payloads as percent-encoded JSON beside the real thing."""
     from akshare.stock import cons  # noqa: PLC0415
 
-    decoder = cons.hk_js_decode
+    decoder = str(cons.hk_js_decode)
     either = ";var scrambled=d;d=function(t){return t.charAt(0)==='%'?JSON.parse(decodeURIComponent(t)):scrambled(t)}"
     for module in list(sys.modules.values()):
-        if module.__name__.startswith("akshare.") and getattr(module, "hk_js_decode", None) is decoder:
+        if module.__name__.startswith("akshare.") and getattr(module, "hk_js_decode", None) == decoder:
             vars(module)["hk_js_decode"] = decoder + either
 
 
@@ -244,7 +246,9 @@ def _every_day(table: pd.DataFrame) -> pd.DataFrame:
     """The list of open days as one row per calendar day: a day between two open ones is closed."""
     import pandas as pd  # noqa: PLC0415
 
-    opened = pd.DatetimeIndex(pd.to_datetime(table["trade_date"]))
+    opened = pd.DatetimeIndex(pd.to_datetime(table["trade_date"])).sort_values()
+    if len(opened) > 1 and opened[0] == _ADDED and (opened[1] - opened[0]).days > _LONGEST_CLOSURE:
+        opened = opened[1:]  # the server's list begins later: what lies between is unknown, not closed
     days = pd.date_range(opened.min(), opened.max(), freq="D")
     return pd.DataFrame({"trade_date": days.date, "is_open": days.isin(opened)})
 
