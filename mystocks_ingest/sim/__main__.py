@@ -11,7 +11,9 @@ import threading
 from datetime import date
 from pathlib import Path
 
-from mystocks_ingest.sim.server import Servers, SimConfig
+sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # pyarrow would load it at the first array: 0.4 s, 40 MB
+
+from mystocks_ingest.sim.server import Servers, SimConfig  # noqa: E402
 
 
 def _config(arguments: argparse.Namespace) -> SimConfig:

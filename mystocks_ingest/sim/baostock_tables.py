@@ -184,7 +184,7 @@ class MarketTables:
 
     def _valuation(self, bars: Bars, name: str) -> list[str]:
         own = self.market.listing
-        stock = np.array(own.asset_types)[bars.i] == "stock"
+        stock = own.stock[bars.i]
         with np.errstate(divide="ignore", invalid="ignore"):
             value = bars.price(bars.close) / (own.eps[bars.i] if name == "peTTM" else own.book[bars.i])
         return texts(value, 6, shown=stock & np.isfinite(value))

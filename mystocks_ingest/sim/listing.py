@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -75,13 +76,28 @@ class Listing:
     def __len__(self) -> int:
         return len(self.symbols)
 
+    @cached_property
+    def stock(self) -> npt.NDArray[np.bool_]:
+        return np.array([a == "stock" for a in self.asset_types])
+
+    @cached_property
+    def index(self) -> npt.NDArray[np.bool_]:
+        return np.array([a == "index" for a in self.asset_types])
+
     def limit_percent(self, day: np.datetime64) -> I64:
         """Daily price limits in percent on ``day``; 1000 stands for none."""
-        table = {"SH": 10, "SZ": 10, "CY": 20 if day >= _CHINEXT_REFORM else 10, "KC": 20, "BJ": 30}
-        table |= {"INDEX": 1000, "ETF": 10}
-        percent = np.array([table[b] for b in self.boards], dtype=np.int64)
-        main = np.array([b in ("SH", "SZ") for b in self.boards])
-        return np.where(main & self.st, 5, percent)
+        return self._limits[1 if day >= _CHINEXT_REFORM else 0]
+
+    @cached_property
+    def _limits(self) -> tuple[I64, I64]:
+        """Before and after ChiNext's reform."""
+        both = []
+        for chinext in (10, 20):
+            table = {"SH": 10, "SZ": 10, "CY": chinext, "KC": 20, "BJ": 30, "INDEX": 1000, "ETF": 10}
+            percent = np.array([table[b] for b in self.boards], dtype=np.int64)
+            main = np.array([b in ("SH", "SZ") for b in self.boards])
+            both.append(np.where(main & self.st, 5, percent))
+        return both[0], both[1]
 
 
 def build(seed: int, stocks: int, calendar: Days, begin: int, sessions: int) -> Listing:

@@ -154,7 +154,7 @@ class Market:
             volume = volume // 100 * 100
         mean = (start + close + 2 * high + 2 * low) / 6.0 + (u[5] - 0.5) * (high - low) * 0.1
         tick = listing.tick[i]
-        index = np.array([a == "index" for a in listing.asset_types])[i]
+        index = listing.index[i]
         yuan = np.where(index, 9.0 + 6.0 * u[5], np.clip(mean, low, high) * tick)
         return Bars(i, t, start, high, low, close, ref, up, down, volume, np.round(volume * yuan), tick)
 
@@ -185,7 +185,7 @@ class Market:
 
     def bar_table(self, bars: Bars, dataset: Dataset) -> pa.Table:
         """``bars`` as canonical rows sorted by key."""
-        index = np.array(self.listing.asset_types)[bars.i] == "index"
+        index = self.listing.index[bars.i]
         turnover = np.round(bars.volume / self.listing.float_shares[bars.i] * 100.0, 4)
         columns = {
             "symbol": self.symbol_column(bars.i),
@@ -266,7 +266,10 @@ class Market:
 
     def suspensions(self, first: date | None = None, last: date | None = None) -> pa.Table:
         """SUSPENSION: listed stocks that did not trade, one row per session."""
-        i, t = self.pairs(self.kind("stock"), *self.session_range(first, last), traded=False)
+        return self.suspension_table(*self.pairs(self.kind("stock"), *self.session_range(first, last), traded=False))
+
+    def suspension_table(self, i: I64, t: I64) -> pa.Table:
+        """SUSPENSION of the pairs (i, t)."""
         return self._table(datasets.SUSPENSION, {"symbol": self.symbol_column(i), "trade_date": pa.array(self.days[t])})
 
     def factors(self, asset_types: tuple[str, ...] = ("stock", "etf")) -> pa.Table:

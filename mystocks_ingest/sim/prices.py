@@ -59,8 +59,8 @@ def build(seed: int, listing: Listing, days: Days, calendar: Days, begin: int) -
     traded = _trading(seed, listing, sessions, ex_day)
     close = np.empty((sessions + 1, size), dtype=np.int32)
     close[0] = listing.base_ticks
-    index = np.array([b == "INDEX" for b in listing.boards])
-    sigma = np.where(np.array(listing.asset_types) == "stock", 0.022, 0.009)
+    index = listing.index
+    sigma = np.where(listing.stock, 0.022, 0.009)
     log_base = np.log(listing.base_ticks)
     by_day = listing.limit_percent(days[0])
     keys: list[I64] = []
@@ -122,7 +122,7 @@ def _history(seed: int, listing: Listing, calendar: Days, begin: int) -> tuple[F
     size = len(listing)
     u = uniform(seed, 30, np.arange(size), 0)
     since = begin + listing.first + 40 + (u * 200).astype(np.int64)
-    index = np.array([a == "index" for a in listing.asset_types])
+    index = listing.index
     has = (since < begin - 5) & ~index
     factors = np.where(has, np.round(1.0 + u * 2.0, FACTOR_DECIMALS), 1.0)
     dates = np.full(size, np.datetime64("NaT"), dtype="datetime64[D]")
@@ -135,7 +135,7 @@ def _distributions(seed: int, listing: Listing, days: Days) -> tuple[I64, I64, F
     years = days.astype("datetime64[Y]").astype(np.int64)
     size = len(listing)
     i = np.arange(size)
-    index = np.array([a == "index" for a in listing.asset_types])
+    index = listing.index
     rows, cash, bonus = [], [], []
     for year in np.unique(years):
         inside = np.flatnonzero(years == year)
@@ -145,7 +145,7 @@ def _distributions(seed: int, listing: Listing, days: Days) -> tuple[I64, I64, F
         pays = (u[1] < 0.8) & ~index & (day > listing.first + 20) & (day < listing.stop - 2) & (day > 1)
         rows.append(np.where(pays, day, -1))
         cash.append((listing.base_ticks * (0.005 + 0.035 * u[2])).astype(np.int64).clip(1))
-        stock = np.array([a == "stock" for a in listing.asset_types])
+        stock = listing.stock
         bonus.append(np.where(stock & (u[3] > 0.7), np.round(0.1 + (u[3] - 0.7) * 3.0, 1), 0.0))
     return np.stack(rows), np.stack(cash), np.stack(bonus)
 
@@ -155,7 +155,7 @@ def _trading(seed: int, listing: Listing, sessions: int, ex_day: I64) -> npt.NDA
     size = len(listing)
     t = np.arange(sessions)[:, None]
     listed = (t >= listing.first) & (t < listing.stop)
-    stock = np.array([a == "stock" for a in listing.asset_types])
+    stock = listing.stock
     halted = np.zeros((sessions, size), dtype=np.bool_)
     i = np.arange(size)
     for block in range(0, sessions, 120):
