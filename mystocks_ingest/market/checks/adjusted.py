@@ -21,6 +21,7 @@ from mystocks_ingest.market.checks.verdict import Mask, Rows, Rule, Verdict, num
 
 DENSE_ROWS, DENSE_SHARE = 5, 0.5  # so many marked rows, and that share of the shifted stretch
 SPARSE_ROWS, SPARSE_SHARE, BLOCK = 6, 0.25, 30  # small shifts: marks in that share of the stretch's 30-row blocks
+CROWDED_SHARE = 0.2  # or that share of the rows of a short stretch
 _FLAGS = {"1": Rule.BACK_ADJUSTED, "2": Rule.FORWARD_ADJUSTED}
 
 
@@ -100,7 +101,8 @@ def _sparse(rows: Rows, size: int) -> bool:
         return False
     for places, stretch in ((rows, int(rows[-1]) + 1), (size - 1 - rows, size - int(rows[0]))):
         blocks = -(-stretch // BLOCK)
-        if blocks > 1 and len(np.unique(places // BLOCK)) >= SPARSE_SHARE * blocks:
+        spread = blocks > 1 and len(np.unique(places // BLOCK)) >= SPARSE_SHARE * blocks
+        if spread or len(rows) >= CROWDED_SHARE * stretch:
             return True
     return False
 
