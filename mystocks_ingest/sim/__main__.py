@@ -13,7 +13,11 @@ from pathlib import Path
 
 sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # pyarrow would load it at the first array: 0.4 s, 40 MB
 
+import pyarrow as pa  # noqa: E402
+
 from mystocks_ingest.sim.server import Servers, SimConfig  # noqa: E402
+
+pa.array([0])  # pyarrow looks for pandas once, and not safely from two threads at a time
 
 
 def _config(arguments: argparse.Namespace) -> SimConfig:
