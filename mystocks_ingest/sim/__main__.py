@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -17,7 +18,8 @@ import pyarrow as pa  # noqa: E402
 
 from mystocks_ingest.sim.server import Servers, SimConfig  # noqa: E402
 
-pa.array([0])  # pyarrow looks for pandas once, and not safely from two threads at a time
+with contextlib.suppress(AttributeError):
+    pa.array([0])  # pyarrow looks for pandas once and stumbles over its absence; from then on it does without
 
 
 def _config(arguments: argparse.Namespace) -> SimConfig:
