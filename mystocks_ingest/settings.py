@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     log_level: str = Field("warning", alias="MYSTOCKS_LOG_LEVEL")
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
     call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)
+    pacing: Literal["vendor", "none"] = Field("vendor", alias="MYSTOCKS_PACING")  # none: only at replaced endpoints
     tushare_token: SecretStr | None = Field(None, alias="TUSHARE_TOKEN")
     tushare_points: int = Field(2000, alias="TUSHARE_POINTS", ge=0)
     tushare_endpoint: str | None = Field(None, alias="TUSHARE_ENDPOINT")

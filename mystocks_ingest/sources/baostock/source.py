@@ -28,6 +28,7 @@ _PREPARE = "mystocks_ingest.sources.baostock.calls:prepare"
 _LOGOUT = "mystocks_ingest.sources.baostock.calls:logout"
 BUDGET = Budget(rates=(Rate(40_000, 86_400.0),), spacing_seconds=0.05)  # 50,000 a day ban the address for 6 h
 _SOCKET_SECONDS = 20.0
+_RETRY_SECONDS = 20.0  # a short deadline leaves room for a repetition, even where the lane had to start first
 _PAGE = 2000
 _SESSIONS_A_YEAR = 250
 _FIRST_DAY = date(1990, 12, 19)
@@ -204,7 +205,7 @@ class Baostock:
         async def once() -> LaneAnswer:
             return await self._lane.call(_FETCH, arguments, deadline=self._deadline)
 
-        answer = await self._pacer.run(once, within=self._deadline)
+        answer = await self._pacer.run(once, within=max(self._deadline, _RETRY_SECONDS))
         match answer.value:
             case {"calls": int(calls)}:
                 self._pacer.charge(calls - 1)  # the login and the pages after the first
@@ -229,9 +230,11 @@ class Baostock:
 def open_baostock(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Baostock:
     """Baostock by the settings."""
     key = settings.baostock_api_key.get_secret_value() if settings.baostock_api_key is not None else None
+    unpaced = settings.pacing == "none" and settings.baostock_endpoint is not None
     return Baostock(
         endpoint=settings.baostock_endpoint,
         api_key=key or None,
+        budget=Budget() if unpaced else BUDGET,
         pacing=settings.state_dir / "pacing.sqlite",
         deadline=settings.call_deadline_seconds,
         clock=clock,

@@ -194,8 +194,7 @@ def _instruments() -> Iterator[Call]:
         yield Call(_STOCKS, {"exchange": "", "list_status": status})
     for market in ("SSE", "SZSE", "CSI"):
         yield Call(_INDICES, {"market": market})
-    for status in ("L", "D"):
-        yield Call(_FUNDS, {"market": "E", "status": status})
+    yield Call(_FUNDS, {"market": "E"})  # all that are traded on an exchange, whatever their status
 
 
 def _quote(request: Request) -> Call:

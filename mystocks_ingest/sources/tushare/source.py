@@ -30,6 +30,7 @@ _PREPARE = "mystocks_ingest.sources.tushare.calls:prepare"
 _NO_TOKEN = "tushare needs a token: set TUSHARE_TOKEN (your account page on tushare.pro shows it)"  # noqa: S105
 _LANES = 2
 _HTTP_SECONDS = 30.0
+_RETRY_SECONDS = 20.0  # a short deadline leaves room for a repetition, even where the lane had to start first
 _DENIED_FOR = timedelta(hours=1)  # an account may be given a right while the daemon runs
 _FIRST_DAY = date(1990, 12, 19)  # the calendar begins with the Shanghai exchange
 _ROUND = 1000  # an answer of so many rows, or twice, thrice so many, may be cut where no cap is documented
@@ -169,7 +170,7 @@ class Tushare:
                 raise
 
         try:
-            return await self._pacer.run(once, api=api, within=self._deadline)
+            return await self._pacer.run(once, api=api, within=max(self._deadline, _RETRY_SECONDS))
         except Denied as exc:
             self._denied[api] = (self._clock(), exc)
             raise
@@ -181,6 +182,8 @@ class Tushare:
             layout = replace(
                 layout, derive=lambda out, _: {"ts": pc.fill_null(out["ts"], pa.scalar(fetched_at, out["ts"].type))}
             )
+        if call.api.name == "fund_basic":  # I: issued, not listed yet, so no instrument of an exchange
+            table = table.filter(pc.fill_null(pc.not_equal(table.column("status"), "I"), fill_value=True))
         today = fetched_at.astimezone(ZoneInfo(SHANGHAI)).date()
         frames = normalize(layout, table, source=self.name, fetched_at=fetched_at, day=today)
         if call.symbol is not None:
@@ -207,9 +210,10 @@ def _must_be(frame: Frame, symbol: str) -> None:
 def open_tushare(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Tushare:
     """Tushare by the settings."""
     token = settings.tushare_token.get_secret_value() if settings.tushare_token is not None else None
+    unpaced = settings.pacing == "none" and settings.tushare_endpoint is not None
     return Tushare(
         token=token or None,
-        budget=budget(settings.tushare_points),
+        budget=Budget() if unpaced else budget(settings.tushare_points),
         endpoint=settings.tushare_endpoint,
         pacing=settings.state_dir / "pacing.sqlite",
         deadline=settings.call_deadline_seconds,
