@@ -212,3 +212,12 @@ def test_the_image_is_glibc_small_hashed_and_not_root() -> None:
         if word == "COPY" and "--from" not in rest:
             for source in rest.split()[:-1]:
                 assert (ROOT / source).exists(), source
+
+
+def test_the_operations_page_names_every_source_there_is() -> None:
+    from mystocks_ingest.sources import registry  # noqa: PLC0415 - names only
+
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = text.partition("## Sources\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)
+    assert sorted(named) == sorted(registry.BUILT_IN)

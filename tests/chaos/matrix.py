@@ -1,0 +1,98 @@
+"""The fault matrix: every fault of every vendor against a backfill that may ask nobody else.
+
+A case is one process of the program with a copy of a prepared state directory (calendar and instruments), so that the
+fault meets the dataset itself. Its row: the typed outcomes, the seconds until the program ended, the rows stored, and
+how many of those differ from the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from campaigns import Program, Tally, count
+
+from mystocks_ingest.sim.faults import KINDS
+from mystocks_ingest.sim.server import Sim
+
+FAILED = ("denied", "limited", "banned", "unreachable", "malformed")
+
+
+@dataclass(frozen=True)
+class Case:
+    vendor: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.vendor}-{self.fault}"
+
+
+CASES = tuple(Case(vendor, fault) for vendor, faults in KINDS.items() for fault in faults)
+
+
+@dataclass(frozen=True)
+class Result:
+    case: Case
+    outcomes: Counter[str]
+    refused: Counter[str]
+    code: int
+    seconds: float
+    tally: Tally
+    errors: str
+
+    @property
+    def wrong(self) -> int:
+        """Rows in the store that are not the truth's."""
+        return self.tally.wrong + self.tally.foreign + self.tally.doubled
+
+    @property
+    def outcome(self) -> str:
+        return " ".join(f"{name}:{n}" for name, n in sorted(self.outcomes.items())) or "-"
+
+    def cells(self) -> tuple[str, ...]:
+        refused = " ".join(f"{name}:{n}" for name, n in sorted(self.refused.items())) or "-"
+        rows = f"{self.tally.stored}/{self.tally.truth}"
+        return (
+            self.case.vendor,
+            self.case.fault,
+            self.outcome,
+            str(self.code),
+            f"{self.seconds:.1f}",
+            rows,
+            refused,
+            str(self.wrong),
+        )
+
+
+HEAD = ("vendor", "fault", "outcomes", "exit", "seconds", "rows", "refused", "wrong")
+
+
+def table(results: list[Result]) -> Iterator[str]:
+    lines = [HEAD, *(r.cells() for r in results)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+    for line in lines:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+async def meet(
+    case: Case, sim: Sim, prepared: Path, state: Path, arguments: tuple[str, ...], truth: pa.Table
+) -> Result:
+    """Run one case: arm the fault until cleared, backfill from that vendor only, compare."""
+    shutil.copytree(prepared, state)
+    program = Program(state, {**sim.environment, "MYSTOCKS_CALL_DEADLINE": "3"})
+    await sim.fault(case.vendor, case.fault, times=None)
+    try:
+        ended = await asyncio.to_thread(program.run, "backfill", *arguments, "--source", case.vendor, "--json")
+    finally:
+        await sim.clear()
+    done = ended.report
+    outcomes = Counter({str(o["outcome"]): int(o["requests"]) for o in done["outcomes"]})
+    refused: Counter[str] = Counter()
+    for entry in done["refused"]:
+        refused[str(entry["rule"])] += int(entry["rows"])
+    return Result(case, outcomes, refused, ended.code, ended.seconds, count(state, "bar_1d", truth), ended.errors)

@@ -1,0 +1,80 @@
+"""Every fault of every vendor ends in a typed outcome, soon, and stores no wrong row (`make faults` prints the table)."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from campaigns import Program
+from matrix import CASES, Case, Result, meet, table
+
+from mystocks_ingest.sim.server import Sim, SimConfig, running
+
+CONFIG = SimConfig(seed=11, stocks=16, sessions=30, end=date(2024, 6, 28))
+FEW = ("http_500", "fin_mid", "silence", "truncated", "lots_as_shares", "forward_adjusted", "rate_day", "blacklist")
+MOVED_ON_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A simulated market, a state directory that knows its calendar and instruments, and the truth of the bars."""
+
+    sim: Sim
+    prepared: Path
+    arguments: tuple[str, ...]
+    truth: pa.Table
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+async def stage_of(sim: Sim, folder: Path) -> Stage:
+    prepared = folder / "prepared"
+    market = sim.market
+    window = ("--from", str(market.first_day), "--to", str(market.last_day))
+    ended = await asyncio.to_thread(
+        Program(prepared, sim.environment).run, "backfill", "--dataset", "instrument,calendar", *window, "--json"
+    )
+    assert ended.code == 0, ended.errors
+    stocks = market.instruments(("stock",))
+    names = [s for s in stocks.column("symbol").to_pylist() if not s.endswith("BJ")][:6]  # every vendor has these
+    arguments = ("--dataset", "bar_1d", "--symbols", ",".join(names), *window)
+    return Stage(sim, prepared, arguments, market.bars_1d(symbols=tuple(names)))
+
+
+async def results(cases: tuple[Case, ...], folder: Path) -> AsyncIterator[Result]:
+    async with running(CONFIG) as sim:
+        stage = await stage_of(sim, folder)
+        for case in cases:
+            yield await meet(case, sim, stage.prepared, folder / str(case), stage.arguments, stage.truth)
+
+
+def assert_harmless(result: Result) -> None:
+    assert result.code in (0, 3), f"{result.case}: exit {result.code}\n{result.errors}"
+    assert result.outcomes, f"{result.case}: no typed outcome"
+    assert result.wrong == 0, f"{result.case}: {result.tally}"
+    assert (result.code == 0) == (result.tally.lost == 0), f"{result.case}: {result.tally} with exit {result.code}"
+    assert result.seconds < MOVED_ON_SECONDS, f"{result.case}: {result.seconds:.0f} s"
+
+
+async def test_a_handful_of_faults_at_each_vendor_is_harmless(states: Path) -> None:
+    few = tuple(case for case in CASES if case.fault in FEW)
+    async for result in results(few, states / "few"):
+        assert_harmless(result)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_every_fault_at_every_vendor_is_harmless(states: Path) -> None:
+    met = [result async for result in results(CASES, states / "all")]
+    print(*("", *table(met)), sep="\n", file=sys.stderr)  # noqa: T201 - shown by `make faults`
+    for result in met:
+        assert_harmless(result)
