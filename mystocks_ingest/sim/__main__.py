@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import signal
 import sys
@@ -12,14 +11,19 @@ import threading
 from datetime import date
 from pathlib import Path
 
-sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]  # pyarrow would load it at the first array: 0.4 s, 40 MB
 
-import pyarrow as pa  # noqa: E402
+class _NoPandas:
+    """Pyarrow loads pandas at the first array if it is there: 0.4 s and 40 MB that this process has no use for."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("the simulator does without pandas", name=name)
+
+
+sys.meta_path.insert(0, _NoPandas)
 
 from mystocks_ingest.sim.server import Servers, SimConfig  # noqa: E402
-
-with contextlib.suppress(AttributeError):
-    pa.array([0])  # pyarrow looks for pandas once and stumbles over its absence; from then on it does without
 
 
 def _config(arguments: argparse.Namespace) -> SimConfig:
