@@ -93,6 +93,11 @@ def members(written: Sequence[str], universe: str | None) -> tuple[tuple[Symbol,
     if not file.is_file():
         if "/" in universe or file.suffix:
             raise ConfigError(f"no such file for --universe: {universe}; it should hold one symbol a line")
+        from mystocks_ingest.flow.reference import UNIVERSES
+
+        if universe not in UNIVERSES:
+            known = ", ".join(UNIVERSES)
+            raise ConfigError(f"unknown universe {universe!r}; known: {known}, or a file with one symbol a line")
         return None, universe
     return _symbols_in(file), "all"
 

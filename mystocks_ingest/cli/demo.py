@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 STOCKS = 60
 SESSIONS = 250
 LISTS = ("instrument", "calendar")
-HISTORY = ("bar_1d", "adj_factor")
 FEW = 2  # instruments asked of AkShare: it is called about once a second, so that no site bans anybody
 ACCOUNT_POINTS = 5000  # what the simulated Tushare account may do
 _EVENING = timedelta(hours=10)  # UTC: 18:00 in Shanghai, when every vendor has published the day
@@ -96,26 +95,26 @@ async def _fetch(opened: Service, sim: Sim, window: Window, watch: Watch) -> Rep
 
     total = Report()
     _add(total, await opened.backfill(Job(LISTS, window), watch))
-    shares = await _shares(opened)
+    shares = await _shares(opened, sim)
     everyone = tuple(sorted(s for share in shares.values() for s in share))
     if not await opened.journal.checkpoints(BAR_1D):
         await sim.fault("tushare", "bad_ohlc", times=1, match="daily")
         await sim.fault("baostock", "negative_price", times=1, match="query_history_k_data*")
         for source, symbols in shares.items():
-            _add(total, await opened.backfill(Job(HISTORY, window, symbols, source=source), watch))
-    _add(total, await opened.backfill(Job(HISTORY, window, everyone), watch))
+            _add(total, await opened.backfill(Job(("bar_1d",), window, symbols, source=source), watch))
+    _add(total, await opened.backfill(Job(("bar_1d", "adj_factor"), window, everyone), watch))
     return total
 
 
-async def _shares(opened: Service) -> dict[str, tuple[Symbol, ...]]:
-    """Who is fetched through whom: Beijing is Tushare's alone, indices are Baostock's, funds are AkShare's."""
+async def _shares(opened: Service, sim: Sim) -> dict[str, tuple[Symbol, ...]]:
+    """Who is fetched through whom: Beijing through Tushare, indices through Baostock, funds through AkShare."""
     from mystocks_ingest.market.symbols import exchange_of
 
     stocks = await _symbols(opened, "stock")
     beijing = [s for s in stocks if exchange_of(s) == "BJ"]
-    others = [s for s in stocks if exchange_of(s) != "BJ"]
-    few = others[:: len(others) // FEW][:FEW]
-    rest = [s for s in others if s not in few]
+    paused = set(sim.market.suspensions().column("symbol").to_pylist())  # AkShare keeps no record of suspensions
+    few = [s for s in stocks if s not in paused and s not in beijing][:FEW]
+    rest = [s for s in stocks if s not in beijing and s not in few]
     return {
         "tushare": (*beijing, *rest[::2]),
         "baostock": (*rest[1::2], *await _symbols(opened, "index")),

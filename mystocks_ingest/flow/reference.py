@@ -37,6 +37,7 @@ EVERYTHING = Symbol("*")
 _FIRST_SESSION = date(1990, 12, 19)
 _ASSET_TYPES = {"all": "stock", "index": "index", "etf": "etf"}
 _INDEX_OF = {"hs300": Symbol("000300.SH"), "zz500": Symbol("000905.SH"), "sz50": Symbol("000016.SH")}
+UNIVERSES = (*_ASSET_TYPES, *_INDEX_OF)
 
 
 @dataclass
@@ -197,7 +198,7 @@ class Reference:
         if job.universe in _INDEX_OF:
             return await self._members(_INDEX_OF[job.universe], job.universe)
         if job.universe not in _ASSET_TYPES:
-            known = ", ".join([*_ASSET_TYPES, *_INDEX_OF])
+            known = ", ".join(UNIVERSES)
             raise ConfigError(f"unknown universe {job.universe!r}; known: {known}, or a file with one symbol a line")
         if self.instruments is None:
             raise ConfigError(
