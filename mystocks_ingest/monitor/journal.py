@@ -25,9 +25,11 @@ T = TypeVar("T")
 
 
 class Database(Protocol):
-    """What the journal needs of the store: work done in one transaction on the store's own thread."""
+    """What the journal needs of the store: work in one transaction, whose statements find ``incoming`` by name."""
 
-    async def run(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T: ...
+    async def run(
+        self, work: Callable[[duckdb.DuckDBPyConnection], T], *, incoming: pa.RecordBatch | pa.Table | None = None
+    ) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class EmbeddedJournal:
                 "source": pa.array([p.source for p in given], pa.string()),
             }
         )
-        await self._database.run(lambda c: _replace_windows(c, incoming))
+        await self._database.run(_replace_windows, incoming=incoming)
 
     async def forget(self, dataset: Dataset, symbols: Sequence[Symbol] = ()) -> None:
         """Drop the checkpoints of ``symbols`` (empty: of the whole dataset), so that they are fetched again."""
@@ -189,7 +191,7 @@ class EmbeddedJournal:
         incoming = pa.table(
             [pa.array(column, field.type) for column, field in zip(columns, _LETTERS, strict=True)], schema=_LETTERS
         )
-        await self._database.run(lambda c: _bury(c, incoming))
+        await self._database.run(_bury, incoming=incoming)
 
     async def letters(
         self,
@@ -271,33 +273,23 @@ class EmbeddedJournal:
         return found.to_pylist()  # type: ignore[no-any-return]
 
 
-def _replace_windows(connection: duckdb.DuckDBPyConnection, incoming: pa.Table) -> None:
-    connection.register("incoming", incoming)
-    try:
-        connection.execute(
-            "DELETE FROM journal.checkpoint AS c USING (SELECT DISTINCT dataset, symbol FROM incoming) AS i "
-            "WHERE c.dataset = i.dataset AND c.symbol = i.symbol"
-        )
-        connection.execute(
-            'INSERT INTO journal.checkpoint SELECT dataset, symbol, "start", "end", source FROM incoming'
-        )
-    finally:
-        connection.unregister("incoming")
+def _replace_windows(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        "DELETE FROM journal.checkpoint AS c USING (SELECT DISTINCT dataset, symbol FROM incoming) AS i "
+        "WHERE c.dataset = i.dataset AND c.symbol = i.symbol"
+    )
+    connection.execute('INSERT INTO journal.checkpoint SELECT dataset, symbol, "start", "end", source FROM incoming')
 
 
-def _bury(connection: duckdb.DuckDBPyConnection, incoming: pa.Table) -> None:
-    connection.register("incoming", incoming)
-    try:
-        connection.execute(
-            "MERGE INTO journal.dead_letter AS d USING incoming AS i ON d.fingerprint = i.fingerprint "
-            'WHEN MATCHED THEN UPDATE SET reason = i.reason, "row" = i."row", "at" = i."at", run_id = i.run_id, '
-            "seen = d.seen + 1, replayed_at = NULL "
-            'WHEN NOT MATCHED THEN INSERT (fingerprint, dataset, source, symbol, "time", rule, reason, raw, "row", "at", '
-            'run_id, seen) VALUES (i.fingerprint, i.dataset, i.source, i.symbol, i."time", i.rule, i.reason, i.raw, '
-            'i."row", i."at", i.run_id, 1)'
-        )
-    finally:
-        connection.unregister("incoming")
+def _bury(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        "MERGE INTO journal.dead_letter AS d USING incoming AS i ON d.fingerprint = i.fingerprint "
+        'WHEN MATCHED THEN UPDATE SET reason = i.reason, "row" = i."row", "at" = i."at", run_id = i.run_id, '
+        "seen = d.seen + 1, replayed_at = NULL "
+        'WHEN NOT MATCHED THEN INSERT (fingerprint, dataset, source, symbol, "time", rule, reason, raw, "row", "at", '
+        'run_id, seen) VALUES (i.fingerprint, i.dataset, i.source, i.symbol, i."time", i.rule, i.reason, i.raw, '
+        'i."row", i."at", i.run_id, 1)'
+    )
 
 
 def _fingerprint(letter: DeadLetter) -> str:

@@ -74,7 +74,7 @@ def read(path: Path) -> tuple[Table, ...]:
     """The tables of the file at ``path``. Raises ConfigError."""
     root = _compose(path)
     constructor = yaml.SafeLoader("")
-    complaints = [_Complaint(at, text, on_key=True) for at, text in _repeated_keys(root, ())]
+    complaints = [_Complaint(at, text, on_key=True) for at, text in _repeated_keys(root, (), set())]
     try:
         data = constructor.construct_document(root)
     except yaml.MarkedYAMLError as exc:
@@ -104,8 +104,11 @@ def _compose(path: Path) -> yaml.Node:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
         raise ConfigError(_syntax(path, exc)) from None
-    except yaml.YAMLError as exc:
-        raise ConfigError(f"{path} is not YAML: {exc}") from None
+    except yaml.reader.ReaderError as exc:
+        line, column = text.count("\n", 0, exc.position) + 1, exc.position - text.rfind("\n", 0, exc.position)
+        raise ConfigError(
+            f"{path}:{line}:{column}: not YAML: the character {exc.character!r} may not stand here"
+        ) from None
     if root is None:
         raise ConfigError(f"{path} is empty: it must hold a list `tables:`")
     return root
@@ -250,11 +253,11 @@ def _column_complaints(i: int, entry: _TableEntry, key: Sequence[str]) -> _Found
         yield f"{word} takes no `length` (column {name})", (*at, "length")
     if column.length is None and word in SIZED and entry.database_type in _NEEDS_LENGTH:
         yield f"{word} needs a `length` in {entry.database_type.value} (column {name})", (*at, "type")
-    place = "precision" if column.precision is not None else "scale"
-    if family is not Family.DECIMAL and (column.precision is not None or column.scale is not None):
-        yield f"{word} takes no `{place}` (column {name})", (*at, place)
+    given = [place for place in ("scale", "precision") if getattr(column, place) is not None]
+    if family is not Family.DECIMAL and given:
+        yield f"{word} takes no `{given[0]}` (column {name})", (*at, given[0])
     if family is Family.DECIMAL and not 0 <= (column.scale or 0) <= (column.precision or 38) <= 38:
-        yield f"{word} of column {name} must have 0 <= scale <= precision <= 38", (*at, place)
+        yield f"{word} of column {name} must have 0 <= scale <= precision <= 38", (*at, given[0])
 
 
 def _kind_complaints(entry: _TableEntry, key: Sequence[str], time_column: str | None) -> _Found:
@@ -291,18 +294,21 @@ def _repeated_tables(entries: Sequence[tuple[int, _TableEntry]]) -> Iterator[_Co
         seen.setdefault(full, number)
 
 
-def _repeated_keys(node: yaml.Node, at: _Path) -> Iterator[tuple[_Path, str]]:
+def _repeated_keys(node: yaml.Node, at: _Path, seen: set[int]) -> Iterator[tuple[_Path, str]]:
     """YAML keeps the last of two equal keys in silence; that hides a column or a key."""
+    if id(node) in seen:  # an anchor's node stands in several places, or within itself
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
-            yield from _repeated_keys(item, (*at, i))
+            yield from _repeated_keys(item, (*at, i), seen)
     elif isinstance(node, yaml.MappingNode):
-        seen: set[Hashable] = set()
+        keys: set[Hashable] = set()
         for key, value in node.value:
-            if key.value in seen and key.value != "<<":
+            if key.value in keys and key.value != "<<":
                 yield (*at, key.value), f"`{key.value}` stands twice in one mapping (the last one counts)"
-            seen.add(key.value)
-            yield from _repeated_keys(value, (*at, key.value))
+            keys.add(key.value if isinstance(key.value, Hashable) else id(key))
+            yield from _repeated_keys(value, (*at, key.value), seen)
 
 
 def _place(root: yaml.Node, at: _Path, *, on_key: bool = False) -> str:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError, IngestError, Rejected, StoreBusy, Unavailable
 from mystocks_ingest.logs import get
@@ -57,20 +58,23 @@ class EmbeddedDatabase:
         finally:
             self._thread.shutdown(wait=False)
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], *, incoming: pa.RecordBatch | pa.Table | None = None) -> T:
         """``work(connection)`` on the store's thread, in one transaction: all of it is durable on return, or none.
 
-        Raises Rejected (what is in the rows) or Unavailable (disk full, file damaged), never DuckDB's own errors.
-        Cancelling the caller does not interrupt a transaction that has begun.
+        Its statements find ``incoming`` under that name. Raises Rejected (what is in the rows), Unavailable (disk
+        full) or ConfigError (file damaged) in place of DuckDB's own errors. Cancelling the caller does not
+        interrupt a transaction that has begun.
         """
-        return await self._call(lambda: self._transaction(work))
+        return await self._call(lambda: self._transaction(work, incoming))
 
     async def _call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _transaction(self, work: Callable[[Connection], T]) -> T:
+    def _transaction(self, work: Callable[[Connection], T], incoming: pa.RecordBatch | pa.Table | None) -> T:
         try:
             connection = self._connection or self._open()
+            if incoming is not None:
+                connection.register("incoming", incoming)
             connection.begin()
             result = work(connection)
             connection.commit()
@@ -83,6 +87,9 @@ class EmbeddedDatabase:
         except BaseException:
             self._abandon(None)
             raise
+        finally:
+            if incoming is not None and self._connection is not None:
+                self._connection.unregister("incoming")
         return result
 
     def _abandon(self, error: duckdb.Error | None) -> None:

@@ -43,10 +43,10 @@ class EmbeddedSink:
         """Upsert by key; the rows hold each key once. Durable on return."""
         writable(table)
         if rows.num_rows:
-            await self._database.run(lambda c: _upsert(c, table, rows))
+            await self._database.run(lambda c: _upsert(c, table, rows), incoming=rows)
 
     async def read(self, table: Table, query: Query) -> pa.Table:
-        """Rows in key order, in the table's Arrow schema."""
+        """Rows in key order, with the names and types of the table's Arrow schema."""
         return await self._database.run(lambda c: _select(c, table, query))
 
     async def ping(self) -> None:
@@ -138,22 +138,18 @@ def _upsert(connection: Connection, table: Table, rows: pa.RecordBatch) -> None:
     columns = ", ".join(quoted(n) for n in names)
     name = quoted(table.name)
     same = " AND ".join(f"t.{quoted(k)} = s.{quoted(k)}" for k in table.key)
-    within, bounds = _range(table, rows)
-    connection.register("incoming", rows)
-    try:  # names in these statements come from the validated YAML and are quoted; values are bound
-        if len(names) < len(table.columns):  # the user's own columns of a row that is replaced keep their values
-            changed = ", ".join(f"{quoted(n)} = s.{quoted(n)}" for n in names)
-            given = ", ".join(f"s.{quoted(n)}" for n in names)
-            connection.execute(
-                f"MERGE INTO {name} AS t USING incoming AS s ON {same} AND {within} "  # noqa: S608 - as said above
-                f"WHEN MATCHED THEN UPDATE SET {changed} WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({given})",
-                bounds,
-            )
-            return
-        connection.execute(f"DELETE FROM {name} AS t USING incoming AS s WHERE {same} AND {within}", bounds)  # noqa: S608
-        connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming")  # noqa: S608
-    finally:
-        connection.unregister("incoming")
+    within, bounds = _range(table, rows)  # names in these statements come from the validated YAML; values are bound
+    if len(names) < len(table.columns):  # the user's own columns of a row that is replaced keep their values
+        changed = ", ".join(f"{quoted(n)} = s.{quoted(n)}" for n in names)
+        given = ", ".join(f"s.{quoted(n)}" for n in names)
+        connection.execute(
+            f"MERGE INTO {name} AS t USING incoming AS s ON {same} AND {within} "  # noqa: S608 - as said above
+            f"WHEN MATCHED THEN UPDATE SET {changed} WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({given})",
+            bounds,
+        )
+        return
+    connection.execute(f"DELETE FROM {name} AS t USING incoming AS s WHERE {same} AND {within}", bounds)  # noqa: S608
+    connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM incoming")  # noqa: S608 - likewise
 
 
 def _range(table: Table, rows: pa.RecordBatch) -> tuple[str, list[object]]:

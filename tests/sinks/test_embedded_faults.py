@@ -1,0 +1,228 @@
+"""What the embedded store does when the disk, the file or its own process fails."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from mystocks_ingest.errors import ConfigError, StoreBusy
+from mystocks_ingest.ports import Query
+from mystocks_ingest.schema.tables import Table, Tables
+from mystocks_ingest.sinks.embedded import FILE, EmbeddedDatabase, EmbeddedSink
+
+Bars = Callable[..., pa.RecordBatch]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SYMBOLS = 2_000
+WRITER = f"""
+import asyncio, sys
+from datetime import date, timedelta
+from pathlib import Path
+sys.path.insert(0, {str(HERE)!r})
+from conftest import make_bars
+from mystocks_ingest.errors import IngestError
+from mystocks_ingest.market.datasets import BAR_1D
+from mystocks_ingest.ports import Query
+from mystocks_ingest.schema.tables import load
+from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
+
+async def main(folder, first, last, size):
+    tables = load(Path({str(ROOT / "config" / "tables.yaml")!r})).placed(())
+    table = tables.holder(BAR_1D)
+    async with EmbeddedDatabase(folder) as db:
+        sink = await EmbeddedSink.opened(db, tables.all)
+        for i in range(first, last):
+            day = date(2000, 1, 1) + timedelta(i)
+            await sink.write(table, make_bars(symbols=size, sessions=2, close=float(i + 1), first=day))
+            print(i, flush=True)
+
+try:
+    asyncio.run(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))
+except IngestError as error:
+    print(type(error).__name__, error, flush=True)
+"""
+
+
+def writer(folder: Path, first: int, last: int, size: int, *prefix: str) -> subprocess.Popen[str]:
+    """A child that writes batch ``i`` (two sessions, the second overwritten by the next batch) and says so."""
+    command = [*prefix, sys.executable, "-c", WRITER, str(folder), str(first), str(last), str(size)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+async def stored(folder: Path, tables: Tables, table: Table) -> pa.Table:
+    async with EmbeddedDatabase(folder) as db:
+        return await (await EmbeddedSink.opened(db, tables.all)).read(table, Query())
+
+
+async def test_every_acknowledged_row_survives_kill_9_and_none_is_doubled(
+    tmp_path: Path, tables: Tables, bar_table: Table
+) -> None:
+    chance = random.Random(5)
+    acknowledged = -1
+    kills = 0
+    while kills < 8:
+        child = writer(tmp_path, acknowledged + 1, 10_000, SYMBOLS)
+        assert child.stdout is not None
+        assert child.stderr is not None
+        if kills:  # the first time, while the file is being made
+            first = child.stdout.readline()
+            assert first, child.stderr.read()
+            acknowledged = int(first)
+        await asyncio.sleep(chance.uniform(0.2, 1.2) if kills else chance.uniform(0.3, 0.6))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        kills += 1
+        said = child.stdout.read().split()
+        acknowledged = int(said[-1]) if said else acknowledged
+        child.stdout.close()
+        child.stderr.close()
+        rows = await stored(tmp_path, tables, bar_table)
+        if acknowledged < 0:
+            continue
+        days = pc.value_counts(rows.column("trade_date")).to_pylist()
+        assert all(d["counts"] == SYMBOLS for d in days), "a batch is stored whole or not at all, and once"
+        newest = max(d["values"] for d in days)
+        extra = (newest - date(2000, 1, 1)).days - 1 - acknowledged
+        assert extra in (0, 1), "all acknowledged batches, and at most the one under way"
+        assert len(days) == acknowledged + extra + 2
+        close = dict(zip(rows.column("trade_date").to_pylist(), rows.column("close").to_pylist(), strict=True))
+        assert all(close[date(2000, 1, 1) + timedelta(i)] == i + 1 for i in range(acknowledged + 1))
+    assert acknowledged > 10
+
+
+def refusal(folder: Path, *prefix: str) -> str:
+    child = writer(folder, 0, 10_000, SYMBOLS, *prefix)
+    out, err = child.communicate(timeout=60)
+    assert not err, err
+    return out.splitlines()[-1]
+
+
+async def test_a_second_process_is_told_who_has_the_store(tmp_path: Path) -> None:
+    async with EmbeddedDatabase(tmp_path):
+        said = refusal(tmp_path)
+    assert said == (
+        f"StoreBusy the store {tmp_path / FILE} is in use by process {os.getpid()}: wait until it has ended, or stop it"
+    )
+
+
+async def test_the_owners_pid_is_on_the_error(tmp_path: Path) -> None:
+    child = writer(tmp_path, 0, 10_000, 10)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        with pytest.raises(StoreBusy) as caught:
+            async with EmbeddedDatabase(tmp_path):
+                pass
+        assert caught.value.owner_pid == child.pid
+    finally:
+        child.kill()
+        child.communicate()
+    async with EmbeddedDatabase(tmp_path) as db:  # and it is free as soon as the owner has gone
+        assert await db.run(lambda c: c.execute("SELECT count(*) > 0 FROM bar_1d").fetchone()) == (True,)
+
+
+def mounted(folder: Path, options: str, then: str = "") -> tuple[str, ...]:
+    """The prefix that runs a command where ``folder`` is a file system of its own; skips where that is not allowed."""
+    folder.mkdir(exist_ok=True)
+    mount = f'mount -t tmpfs -o {options} tmpfs "{folder}" {then} && exec "$@"'
+    prefix = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("this machine does not let a test mount a file system of its own")
+    return prefix
+
+
+def test_a_read_only_state_directory_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    said = refusal(folder, *mounted(folder, "ro"))
+    assert said.startswith(
+        f"ConfigError the state directory {folder} cannot be written to (Read-only file system): set"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_state_directory_of_somebody_else_is_one_sentence(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    assert refusal(tmp_path).startswith(f"ConfigError the state directory {tmp_path} cannot be written to")
+
+
+@pytest.mark.parametrize("size", ["64k", "6m", "20m", "33m"])
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_acknowledged(tmp_path: Path, size: str) -> None:
+    folder, kept = tmp_path / "state", tmp_path / "kept"
+    kept.mkdir()
+    prefix = mounted(folder, f"size={size}")
+    copying = (*prefix[:-1][:-1], prefix[-2].replace('exec "$@"', f'"$@" && cp "{folder}"/mystocks* "{kept}"'), "sh")
+    child = writer(folder, 0, 10_000, SYMBOLS, *copying)
+    out, err = child.communicate(timeout=60)
+    *acknowledged, said = out.splitlines()
+    assert said.startswith(f"Unavailable the disk of the store {folder / FILE} is full: free space"), (out, err)
+    if not acknowledged:
+        return
+
+    async def count() -> int:
+        async with EmbeddedDatabase(kept) as db:
+            found = await db.run(lambda c: c.execute("SELECT count(*) FROM bar_1d").fetchone())
+        return int(found[0])
+
+    rows = asyncio.run(count())
+    assert rows in ((len(acknowledged) + 1) * SYMBOLS, (len(acknowledged) + 2) * SYMBOLS)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"\0" * 8 + b"DUCK" + b"\0" * 5000])
+async def test_a_file_whose_making_was_cut_short_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    async with EmbeddedDatabase(tmp_path) as db:
+        assert await db.run(lambda c: c.execute("SELECT 1").fetchone()) == (1,)
+
+
+async def test_a_file_that_is_not_ours_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"my diary")
+    with pytest.raises(ConfigError, match=r"cannot be read .*restore it from a backup, or move it away"):
+        async with EmbeddedDatabase(tmp_path):
+            pass
+    assert (tmp_path / FILE).read_bytes() == b"my diary"
+
+
+@pytest.mark.parametrize("damage", ["cut", "scrambled headers", "scrambled rows"])
+async def test_a_damaged_file_is_one_sentence(
+    tmp_path: Path, tables: Tables, bar_table: Table, bars: Bars, damage: str
+) -> None:
+    async with EmbeddedDatabase(tmp_path) as db:
+        sink = await EmbeddedSink.opened(db, tables.all)
+        rows = bars(symbols=50_000, sessions=4)
+        await sink.write(bar_table, rows.set_column(2, "open", pc.random(rows.num_rows)).cast(rows.schema))
+    path = tmp_path / FILE
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "cut":
+            del content[len(content) // 2 :]
+        case "scrambled headers":
+            content[4096:12288] = random.Random(1).randbytes(8192)
+        case _:
+            for at in range(20_000, len(content), 5_000):
+                content[at] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"cannot be read .*restore it from a backup, or move it away"):
+        await stored(tmp_path, tables, bar_table)
+
+
+async def test_a_state_directory_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.touch()
+    with pytest.raises(ConfigError, match="is a file: set MYSTOCKS_STATE_DIR to a folder"):
+        async with EmbeddedDatabase(path):
+            pass
