@@ -11,7 +11,7 @@ import importlib
 import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -143,8 +143,11 @@ def address(endpoint: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def fetch(*, function: str, arguments: Mapping[str, str]) -> tuple[pa.Table, dict[str, int]]:
-    """Every row of one query as text columns, and the calls it took. Logs in when there is need."""
+def fetch(*, function: str, arguments: Mapping[str, str], columns: Sequence[str]) -> tuple[pa.Table, dict[str, int]]:
+    """Every row of one query as text columns, and the calls it took. Logs in when there is need.
+
+    Raises Malformed when one of ``columns`` is missing: a layout would read it as null for ever.
+    """
     if _session is None:
         raise ConfigError("prepare has not run in this lane")
     _session.calls = 0
@@ -163,6 +166,9 @@ def fetch(*, function: str, arguments: Mapping[str, str]) -> tuple[pa.Table, dic
     except (ValueError, KeyError, IndexError, AttributeError, TypeError) as exc:
         _session.logged_in = False
         raise Malformed(f"baostock {function}: the answer cannot be read ({type(exc).__name__}: {exc})") from exc
+    lacking = sorted(set(columns) - set(table.column_names))
+    if lacking:
+        raise Malformed(f"baostock {function}: the answer lacks {', '.join(lacking)}; it has {table.column_names}")
     return table, {"calls": _session.calls}
 
 

@@ -79,6 +79,15 @@ class Query:
     symbol: Symbol | None = None
     pages: int = 1
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns that must come. Without tradestatus a suspended session would look like a bar."""
+        if "fields" in self.arguments:
+            return self.arguments["fields"].split(",")
+        more = {layouts.DAILY.name: ["tradestatus"], layouts.BASIC.name: ["tradestatus"]}
+        more[layouts.INSTRUMENTS.name] = ["type", "status"]
+        return [c.names[0] for c in self.layout.columns.values()] + more.get(self.layout.name, [])
+
 
 def plan(request: Request) -> Iterator[Query]:
     """The queries that answer ``request``. Raises Unsupported."""
@@ -200,7 +209,7 @@ class Baostock:
         self._pacer.close()
 
     async def _ask(self, query: Query) -> LaneAnswer:
-        arguments = {"function": query.function, "arguments": dict(query.arguments)}
+        arguments = {"function": query.function, "arguments": dict(query.arguments), "columns": query.columns}
 
         async def once() -> LaneAnswer:
             return await self._lane.call(_FETCH, arguments, deadline=self._deadline)
