@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.market.cells import decimals
 from mystocks_ingest.market.datasets import PRICE_DECIMALS
 
 How = Literal["none", "back", "forward"]
@@ -46,7 +47,7 @@ def adjust(bars: pa.Table, factors: pa.Table, how: How) -> pa.Table:
     multiplier = pa.array(ratio, mask=~held)
     for name in PRICES:
         if name in bars.schema.names:
-            prices = pc.round(pc.multiply(bars[name], multiplier), PRICE_DECIMALS)
+            prices = decimals(pc.multiply(bars[name], multiplier), PRICE_DECIMALS)
             bars = bars.set_column(bars.schema.get_field_index(name), pa.field(name, pa.float64()), prices)
     return bars
 

@@ -42,9 +42,9 @@ def read_cells(
     """``array`` read as ``how``; ``scale`` is the factor to our unit, ``day`` completes a time of day."""
     match how:
         case Read.PRICE:
-            return pc.round(_scaled(array, scale), PRICE_DECIMALS)
+            return decimals(_scaled(array, scale), PRICE_DECIMALS)
         case Read.AMOUNT:
-            return pc.round(_scaled(array, scale), AMOUNT_DECIMALS)
+            return decimals(_scaled(array, scale), AMOUNT_DECIMALS)
         case Read.NUMBER:
             return _scaled(array, scale)
         case Read.COUNT:
@@ -64,6 +64,12 @@ def read_cells(
 
 
 _NUMBER = r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
+
+
+def decimals(numbers: pa.Array, places: int) -> pa.Array:
+    """The doubles nearest to the numbers with so many decimals; Arrow's own ``round`` leaves 15.280000000000001."""
+    power = 10.0**places
+    return pc.divide(pc.round(pc.multiply(numbers, power)), power)
 
 
 def to_number(array: pa.Array) -> pa.Array:

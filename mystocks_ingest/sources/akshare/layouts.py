@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mystocks_ingest.market.cells import decimals
 from mystocks_ingest.market.datasets import (
     ADJ_FACTOR,
     BAR_1D,
@@ -42,7 +43,9 @@ _TRADED = {"volume": Column(("volume",), Read.COUNT), "amount": Column(("amount"
 
 def _previous_close(out: Columns, _: pa.RecordBatch) -> Columns:
     """Eastmoney gives the change instead of the price it was reckoned from (true of unadjusted bars only)."""
-    return {"pre_close": pc.round(pc.subtract(out["close"], out["change"]), PRICE_DECIMALS)}
+    if "change" not in out:
+        return {}
+    return {"pre_close": decimals(pc.subtract(out["close"], out["change"]), PRICE_DECIMALS)}
 
 
 def _no_zero_open(out: Columns, _: pa.RecordBatch) -> Columns:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mystocks_ingest.market.cells import decimals
 from mystocks_ingest.market.datasets import (
     ADJ_FACTOR,
     BAR_1D,
@@ -70,7 +71,7 @@ def _proven_units(out: Mapping[str, pa.Array], raw: pa.RecordBatch) -> Mapping[s
     lot, thousand = (1, 1) if share is not None and share > 0.5 else (_LOT, _THOUSAND)
     return {
         "volume": pc.round(pc.multiply(vol, lot)).cast(pa.int64()),
-        "amount": pc.round(pc.multiply(amount, thousand), 2),
+        "amount": decimals(pc.multiply(amount, thousand), 2),
     }
 
 
