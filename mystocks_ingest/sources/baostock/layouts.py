@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 
 from mystocks_ingest.market import symbols
 from mystocks_ingest.market.cells import to_text
-from mystocks_ingest.market.datasets import ADJ_FACTOR, BAR_1D, CALENDAR, DAILY_BASIC, DATASETS, INSTRUMENT
+from mystocks_ingest.market.datasets import (
+    ADJ_FACTOR,
+    BAR_1D,
+    CALENDAR,
+    DAILY_BASIC,
+    DATASETS,
+    INDEX_WEIGHT,
+    INDUSTRY,
+    INSTRUMENT,
+)
 from mystocks_ingest.market.frames import Symbol
 from mystocks_ingest.market.layout import Column, Layout, Read
 
@@ -128,4 +137,39 @@ INSTRUMENTS = Layout(
     derive=_what_it_is,
 )
 
-LAYOUTS = (DAILY, *PERIODS.values(), *MINUTES.values(), BASIC, FACTORS, CALENDARS, INSTRUMENTS)
+
+def _classified(_: Mapping[str, pa.Array], raw: pa.RecordBatch) -> Mapping[str, pa.Array]:
+    """``J66货币金融服务`` is a code of the CSRC's classification and a name."""
+    text = to_text(raw.column("industry"))
+    parts = pc.extract_regex(text, r"^(?P<code>[A-Z]\d*)?(?P<name>.*)$")
+    code = pc.struct_field(parts, "code")
+    return {
+        "code": pc.if_else(pc.equal(code, ""), None, code),
+        "industry": pc.struct_field(parts, "name"),
+        "level": pa.repeat(pa.scalar(1, pa.int32()), raw.num_rows),
+    }
+
+
+INDUSTRIES = Layout(
+    "baostock stock_industry",
+    INDUSTRY,
+    {**_SYMBOL, "start_date": Column(("updateDate",), Read.DAY)},
+    signature=frozenset({"updateDate", "code", "industry", "industryClassification"}),
+    constants={"standard": "CSRC"},
+    derive=_classified,
+)
+
+
+def members(index: str) -> Layout:
+    """The table of one index's members; Baostock gives no weights."""
+    return Layout(
+        f"baostock members of {index}",
+        INDEX_WEIGHT,
+        {**_SYMBOL, "trade_date": Column(("updateDate",), Read.DAY)},
+        signature=frozenset({"updateDate", "code", "code_name"}),
+        constants={"index_symbol": index},
+    )
+
+
+# Members are not among them: a file of members does not say of which index.
+LAYOUTS = (DAILY, *PERIODS.values(), *MINUTES.values(), BASIC, FACTORS, CALENDARS, INSTRUMENTS, INDUSTRIES)

@@ -39,6 +39,11 @@ _MINUTE_FIELDS = "date,time,code,open,high,low,close,volume,amount,adjustflag"
 _BASIC_FIELDS = "date,code,turn,tradestatus,peTTM,pbMRQ,psTTM"
 _RAW_PRICES = "3"
 _WHOLE_MARKET = {"stock": "query_daily_history_k_AStock", "etf": "query_daily_history_k_ETF"}
+_MEMBERS = {
+    "000300.SH": "query_hs300_stocks",
+    "000016.SH": "query_sz50_stocks",
+    "000905.SH": "query_zz500_stocks",
+}
 _BARS_A_SESSION = {"bar_5m": 48, "bar_15m": 16, "bar_30m": 8, "bar_60m": 4}
 _FREQUENCIES = {"bar_1d": "d", "bar_1w": "w", "bar_1mo": "m", "daily_basic": "d"} | {
     f"bar_{i}": i.removesuffix("m") for i in layouts.MINUTES_OFFERED
@@ -50,6 +55,8 @@ _DAY_READY, _MINUTES_READY, _FACTORS_READY = time(18, 0), time(20, 30), time(19,
 OFFERS: Mapping[str, Offer] = {
     "instrument": Offer(by_symbol=False, whole_market=_ALL, exchanges=_EXCHANGES, asset_types=_ALL),
     "calendar": Offer(by_symbol=False, exchanges=_EXCHANGES, asset_types=_ALL),
+    "industry": Offer(by_symbol=False, exchanges=_EXCHANGES),
+    "index_weight": Offer(by_symbol=False, exchanges=_EXCHANGES),
     "bar_1d": Offer(
         whole_market=frozenset(_WHOLE_MARKET),
         exchanges=_EXCHANGES,
@@ -85,7 +92,7 @@ class Query:
         if "fields" in self.arguments:
             return self.arguments["fields"].split(",")
         more = {layouts.DAILY.name: ["tradestatus"], layouts.BASIC.name: ["tradestatus"]}
-        more[layouts.INSTRUMENTS.name] = ["type", "status"]
+        more |= {layouts.INSTRUMENTS.name: ["type", "status"], layouts.INDUSTRIES.name: ["industry"]}
         return [c.names[0] for c in self.layout.columns.values()] + more.get(self.layout.name, [])
 
 
@@ -101,6 +108,11 @@ def plan(request: Request) -> Iterator[Query]:
     elif name == "calendar":
         pages = 1 + (window.end - window.start).days // _PAGE
         yield Query("query_trade_dates", {"start_date": first, "end_date": last}, layouts.CALENDARS, pages=pages)
+    elif name == "industry":
+        yield Query("query_stock_industry", {}, layouts.INDUSTRIES, pages=4)
+    elif name == "index_weight":
+        for index, function in _MEMBERS.items():
+            yield Query(function, {}, layouts.members(index))
     elif not request.symbols:
         yield _whole_market(request, offer)
     for symbol in request.symbols:
@@ -228,6 +240,8 @@ class Baostock:
             ]
             if others:
                 raise Malformed(f"baostock {query.function}: raw prices were asked for, adjustflag {others[0]} came")
+        if query.layout is layouts.INDUSTRIES:  # stocks that nobody has classified yet have no row to give
+            raw = raw.filter(pc.not_equal(raw.column("industry"), ""))
         frames = normalize(query.layout, raw, source=self.name, fetched_at=self._clock())
         for frame in frames if query.symbol is not None else ():
             wrong = pc.unique(frame.rows.column("symbol")).drop_null().to_pylist()
