@@ -20,7 +20,7 @@ from mystocks_ingest.market.cells import Read, read_cells
 from mystocks_ingest.market.datasets import SUSPENSION, Dataset
 from mystocks_ingest.market.frames import Frame, Symbol, Window
 
-__all__ = ["Column", "Layout", "Read", "empty", "normalize", "read", "recognise", "where", "within"]
+__all__ = ["Column", "Layout", "Read", "days_of", "empty", "normalize", "read", "recognise", "where", "within"]
 
 _OURS = frozenset({"source", "fetched_at", "provisional"})  # columns that normalize itself fills
 
@@ -83,7 +83,10 @@ def normalize(
     for name, value in layout.constants.items():
         out[name] = pa.repeat(pa.scalar(value), raw.num_rows)
     if layout.derive is not None:
-        out.update(layout.derive(out, raw))
+        try:
+            out.update(layout.derive(out, raw))
+        except (KeyError, pa.ArrowException) as exc:
+            raise Malformed(f"{source}: {layout.name} answer cannot be read: {exc}") from exc
     missing = [n for n in layout.dataset.required if n not in out and n not in _OURS]
     if missing:
         raise Malformed(f"{source}: {layout.name} answer lacks {', '.join(missing)}; it has {raw.schema.names}")
@@ -101,14 +104,21 @@ def empty(dataset: Dataset, *, source: str, fetched_at: datetime) -> Frame:
     return Frame(dataset, source, fetched_at, rows)
 
 
+def days_of(frame: Frame) -> pa.Array | None:
+    """The Shanghai day of each row; None for a dataset without time."""
+    if frame.dataset.time is None:
+        return None
+    column = frame.rows.column(frame.dataset.time)
+    if pa.types.is_date32(column.type):
+        return column
+    return pc.local_timestamp(column).cast(pa.date32(), safe=False)
+
+
 def within(frame: Frame, window: Window) -> Frame:
     """The rows of ``window`` and those whose time is unreadable; a vendor may send more than it was asked for."""
-    if frame.dataset.time is None or not len(frame):
+    days = days_of(frame)
+    if days is None or not len(frame):
         return frame
-    column = frame.rows.column(frame.dataset.time)
-    if pa.types.is_timestamp(column.type):
-        column = pc.local_timestamp(column)
-    days = column.cast(pa.date32(), safe=False) if not pa.types.is_date32(column.type) else column
     inside = pc.and_(pc.greater_equal(days, window.start), pc.less(days, window.end))
     keep = pc.or_kleene(inside, pc.is_null(days))
     return frame if pc.all(keep).as_py() else where(frame, keep)
