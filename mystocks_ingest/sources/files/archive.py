@@ -24,7 +24,7 @@ from mystocks_ingest.market.datasets import BAR_1D, DATASETS, Dataset
 from mystocks_ingest.market.frames import Frame, Symbol
 from mystocks_ingest.market.layout import Layout, days_of, normalize
 from mystocks_ingest.market.symbols import asset_type_of, exchange_of
-from mystocks_ingest.sources.files.layouts import Match, match, of_interval
+from mystocks_ingest.sources.files.layouts import Match, group_of, match, of_interval
 from mystocks_ingest.sources.files.tables import Unreadable, batches
 
 log = logs.get("files")
@@ -80,11 +80,9 @@ def ways(entry: Entry, layouts: Sequence[Layout], names: Sequence[str], root: Pa
     found = match(layouts, names, PurePath(root.name) / entry.path)
     out = []
     for part in entry.parts:
-        for m in found:
-            read_as = of_interval(layouts, m, DATASETS[part.dataset])
-            if m.layout.name == part.layout and (m.layout.dataset.name == part.dataset or m.layout.dataset.interval):
-                out.append((part, read_as))
-                break
+        dataset = DATASETS[part.dataset]
+        same = [m for m in found if group_of(m.layout.dataset) == group_of(dataset)]
+        out += [(part, of_interval(layouts, m, dataset)) for m in same]
     return out
 
 

@@ -107,7 +107,7 @@ def match(layouts: Sequence[Layout], names: Sequence[str], path: PurePath) -> li
         for wanted in (_signature, _needed):
             found: dict[str, tuple[int, Match]] = {}
             for layout in layouts:
-                group = _group(layout)
+                group = group_of(layout.dataset)
                 if (size := _fit(layout, wanted(layout), present, named)) > found.get(group, (0,))[0]:
                     says = present.intersection(layout.columns["symbol"].names) if "symbol" in layout.columns else ()
                     owner = named if "symbol" in layout.dataset.required and not says else None
@@ -128,11 +128,11 @@ def of_interval(layouts: Sequence[Layout], found: Match, dataset: Dataset) -> Ma
     return replace(found, layout=replace(layout, asset_type=ours.asset_type))
 
 
-def _group(layout: Layout) -> str:
+def group_of(dataset: Dataset) -> str:
     """Datasets whose tables look alike are one choice: bars within the day, bars of days and longer."""
-    if layout.dataset.interval is None:
-        return layout.dataset.name
-    return "minutes" if layout.dataset.time == "bar_time" else "days"
+    if dataset.interval is None:
+        return dataset.name
+    return "minutes" if dataset.time == "bar_time" else "days"
 
 
 def symbol_in(path: PurePath) -> Symbol | None:
