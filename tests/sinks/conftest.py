@@ -31,9 +31,9 @@ def bar_table(tables: Tables) -> Table:
 
 
 def make_bars(
-    *, symbols: int = 3, sessions: int = 2, close: float = 10.0, first: date = date(2024, 1, 2)
+    *, symbols: int = 3, sessions: int = 2, close: float = 10.0, first: date = date(2024, 1, 2), noise: bool = False
 ) -> pa.RecordBatch:
-    """Daily bars of ``symbols`` x ``sessions``, ascending by key."""
+    """Daily bars of ``symbols`` x ``sessions``, ascending by key; ``noise`` makes them hard to compress."""
     n = symbols * sessions
     days = [first + timedelta(i) for i in range(sessions)]
     columns = {
@@ -45,6 +45,8 @@ def make_bars(
         "source": pa.array(["tushare"] * n),
         "fetched_at": pa.array([FETCHED] * n, pa.timestamp("ms", "UTC")),
     }
+    if noise:
+        columns |= {name: pa.array(np.random.default_rng(1).random(n)) for name in ("pre_close", "amount", "turnover")}
     arrays = [columns[f.name] if f.name in columns else pa.nulls(n, f.type) for f in BAR_1D.schema]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([pa.field(f.name, f.type) for f in BAR_1D.schema]))
 

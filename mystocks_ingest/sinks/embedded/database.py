@@ -149,7 +149,7 @@ def _usable(directory: Path) -> None:
 def _connected(path: Path, settings: _Options) -> Connection:
     try:
         return duckdb.connect(str(path), config=settings)
-    except duckdb.IOException:
+    except duckdb.Error:
         if not _unfinished(path):
             raise
         log.warning("store.restarted", path=str(path))
