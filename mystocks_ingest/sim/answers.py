@@ -123,16 +123,16 @@ def _distort(answer: Answer, fault: Fault) -> Answer:
                 answer, answer.time, middle, ("2024-01-07" if "-" in text else "20240107") + text[_day(text) :]
             )
         case "provisional" if answer.prices and answer.time in answer.fields:
-            answer = _provisional(answer)
+            answer = _provisional(answer, fault.text("day"))
     return answer
 
 
-def _provisional(answer: Answer) -> Answer:
+def _provisional(answer: Answer, day: str | None) -> Answer:
     """The newest session as it stood in the morning: nothing but the opening price, four tenths of the volume."""
     times = [str(c) for c in answer.column(answer.time)]
-    newest = max(times)
+    newest = day or max(times)
     for row, text in enumerate(times):
-        if text != newest:
+        if not text.replace("-", "").startswith(newest.replace("-", "")):
             continue
         opening, close = (answer.column(answer.prices[n])[row] for n in (0, 3))
         if not _number(opening) or not _number(close):

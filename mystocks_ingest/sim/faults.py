@@ -51,7 +51,7 @@ CONTENT = {
     "negative_price": "one row in the middle has a negative close",
     "wrong_close": "one row in the middle closes 7 % higher than it did, with a high to match",
     "holiday_row": "one row in the middle is dated on a Sunday",
-    "provisional": "the newest session's bars are those of 10:30",
+    "provisional": "the newest session's bars, or those of `day`, are those of 10:30",
 }
 TUSHARE = {
     "bad_token": "40101",

@@ -12,7 +12,9 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime, time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 from campaigns import Program, Tally, count
@@ -20,7 +22,9 @@ from campaigns import Program, Tally, count
 from mystocks_ingest.sim.faults import KINDS
 from mystocks_ingest.sim.server import Sim
 
-FAILED = ("denied", "limited", "banned", "unreachable", "malformed")
+SOURCES = {"tushare": "tushare", "baostock": "baostock", "akshare": "eastmoney"}
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+MOST_SECONDS = 400.0
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,17 @@ async def meet(
 ) -> Result:
     """Run one case: arm the fault until cleared, backfill from that vendor only, compare."""
     shutil.copytree(prepared, state)
-    program = Program(state, {**sim.environment, "MYSTOCKS_CALL_DEADLINE": "3"})
-    await sim.fault(case.vendor, case.fault, times=None)
+    options: dict[str, str] = {}
+    at = None
+    if case.fault == "provisional":  # means something only while the session runs
+        today = sim.market.last_day
+        at, options = datetime.combine(today, time(10, 30), SHANGHAI), {"day": today.isoformat()}
+    program = Program(state, {**sim.environment, "MYSTOCKS_CALL_DEADLINE": "3"}, at)
+    await sim.fault(case.vendor, case.fault, times=None, **options)
     try:
-        ended = await asyncio.to_thread(program.run, "backfill", *arguments, "--source", case.vendor, "--json")
+        ended = await asyncio.to_thread(
+            program.run, "backfill", *arguments, "--source", SOURCES[case.vendor], "--json", seconds=MOST_SECONDS
+        )
     finally:
         await sim.clear()
     done = ended.report
