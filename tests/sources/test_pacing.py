@@ -1,7 +1,6 @@
 """Pacing: budgets hold, survive a restart, and nobody sleeps for hours."""
 
 import asyncio
-import itertools
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -116,9 +115,9 @@ async def test_starts_are_kept_apart_with_jitter(pacer_of):
         starts.append(time.monotonic())
 
     await asyncio.gather(*(caller() for _ in range(6)))
-    gaps = [b - a for a, b in itertools.pairwise(starts)]
-    assert min(gaps) > 0.045
-    assert len({round(g, 3) for g in gaps}) > 1
+    slots = [start - starts[0] for start in starts]
+    assert all(slot >= 0.05 * n - 0.002 for n, slot in enumerate(slots))  # waking late on a busy machine is no claim
+    assert slots[-1] > 0.05 * 5 * 1.02, "no jitter was added"
 
 
 async def test_an_api_has_its_own_budget_besides_the_common_one(pacer_of):

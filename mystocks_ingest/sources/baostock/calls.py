@@ -68,8 +68,7 @@ class GuardedSocket:
     def recv(self, size: int) -> bytes:
         data = self._keep(lambda: self._socket.recv(size))
         if not data:
-            self.failure = ConnectionResetError("the server closed the connection in the middle of an answer")
-            raise self.failure
+            self._keep(_closed)
         return bytes(data)
 
     def close(self) -> None:
@@ -79,8 +78,12 @@ class GuardedSocket:
         try:
             return act()
         except OSError as exc:
-            self.failure = exc
+            self.failure = self.failure or exc  # the first one says why; those after it are its consequences
             raise
+
+
+def _closed() -> None:
+    raise ConnectionResetError("the server closed the connection in the middle of an answer")
 
 
 @dataclass

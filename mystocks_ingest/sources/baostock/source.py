@@ -14,7 +14,7 @@ from mystocks_ingest.logs import get
 from mystocks_ingest.market import symbols
 from mystocks_ingest.market.cells import to_text
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
-from mystocks_ingest.market.layout import Layout, normalize, within
+from mystocks_ingest.market.layout import Layout, normalize
 from mystocks_ingest.ports import Offer, Rate
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.baostock import layouts
@@ -28,7 +28,7 @@ _PREPARE = "mystocks_ingest.sources.baostock.calls:prepare"
 _LOGOUT = "mystocks_ingest.sources.baostock.calls:logout"
 BUDGET = Budget(rates=(Rate(40_000, 86_400.0),), spacing_seconds=0.05)  # 50,000 a day ban the address for 6 h
 _SOCKET_SECONDS = 20.0
-_RETRY_SECONDS = 20.0  # a short deadline leaves room for a repetition, even where the lane had to start first
+_RETRY_SECONDS = 20.0  # so that a short deadline leaves room for a repetition; silence is not repeated for long
 _PAGE = 2000
 _SESSIONS_A_YEAR = 250
 _FIRST_DAY = date(1990, 12, 19)
@@ -191,10 +191,7 @@ class Baostock:
         for query in plan(request):
             answer = await self._ask(query)
             for frame in self._read(query, answer):
-                if frame.dataset.name == "adj_factor":
-                    yield within(frame, Window(date.min, request.window.end))
-                else:
-                    yield within(frame, request.window)
+                yield frame  # a row outside the window too: it is for the check to say what is wrong with it
 
     def calls(self, request: Request) -> int:
         """As Source.calls."""
@@ -226,7 +223,7 @@ class Baostock:
         async def once() -> LaneAnswer:
             return await self._lane.call(_FETCH, arguments, deadline=self._deadline)
 
-        answer = await self._pacer.run(once, within=max(self._deadline, _RETRY_SECONDS))
+        answer = await self._pacer.run(once, within=max(self._deadline / 2, _RETRY_SECONDS))
         match answer.value:
             case {"calls": int(calls)}:
                 self._pacer.charge(calls - 1)  # the login and the pages after the first

@@ -16,7 +16,7 @@ from mystocks_ingest.errors import Denied, Limited, Malformed, Unsupported
 from mystocks_ingest.market.cells import to_day
 from mystocks_ingest.market.datasets import SHANGHAI
 from mystocks_ingest.market.frames import Frame, Request, Window
-from mystocks_ingest.market.layout import normalize, within
+from mystocks_ingest.market.layout import normalize
 from mystocks_ingest.ports import Rate
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Lanes, Setup
@@ -30,7 +30,7 @@ _PREPARE = "mystocks_ingest.sources.tushare.calls:prepare"
 _NO_TOKEN = "tushare needs a token: set TUSHARE_TOKEN (your account page on tushare.pro shows it)"  # noqa: S105
 _LANES = 2
 _HTTP_SECONDS = 30.0
-_RETRY_SECONDS = 20.0  # a short deadline leaves room for a repetition, even where the lane had to start first
+_RETRY_SECONDS = 20.0  # so that a short deadline leaves room for a repetition; silence is not repeated for long
 _DENIED_FOR = timedelta(hours=1)  # an account may be given a right while the daemon runs
 _FIRST_DAY = date(1990, 12, 19)  # the calendar begins with the Shanghai exchange
 _ROUND = 1000  # an answer of so many rows, or twice, thrice so many, may be cut where no cap is documented
@@ -88,9 +88,7 @@ class Tushare:
             try:
                 async for part, table in self._whole(call):
                     for frame in self._read(part, table):
-                        yield (
-                            frame if request.dataset.name in ("quote", "instrument") else within(frame, request.window)
-                        )
+                        yield frame  # a row outside the window too: it is for the check to say what is wrong with it
             except Denied as exc:
                 if call.api.name not in _OPTIONAL or "has no right" not in str(exc):
                     raise
@@ -170,7 +168,7 @@ class Tushare:
                 raise
 
         try:
-            return await self._pacer.run(once, api=api, within=max(self._deadline, _RETRY_SECONDS))
+            return await self._pacer.run(once, api=api, within=max(self._deadline / 2, _RETRY_SECONDS))
         except Denied as exc:
             self._denied[api] = (self._clock(), exc)
             raise
