@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import IngestError, Malformed, Unavailable
@@ -25,6 +26,7 @@ from mystocks_ingest.flow.report import Job, Missing, Report
 from mystocks_ingest.flow.run import Run
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.datasets import SUSPENSION, Dataset, dataset
+from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.ports import Checkpoint, Journal, Sink, Source
 
 log = get("backfill")
@@ -151,7 +153,8 @@ class Backfill:
         block = plan.block_of(wanted, source, ledger, traits, task.request)
         found = 0
         try:
-            async for frame in source.fetch(task.request):
+            async for answer in source.fetch(task.request):
+                frame = answer if self.whole_market else _only(answer, ledger)
                 taken = await self.run.take(frame, source)
                 if frame.dataset == SUSPENSION and wanted != SUSPENSION:
                     found += evidence.settle_suspended(ledger, taken.accepted)
@@ -188,6 +191,11 @@ class Backfill:
             rows = rows.filter(pc.invert(unfinished))
         ledger.settle(ledger.cells(*keys_of(wanted, rows)))
 
+    @property
+    def whole_market(self) -> bool:
+        """Whether rows of every symbol are wanted, those that no list names yet among them."""
+        return self.job.symbols is None and self.job.universe == "all"
+
     async def _flush_now_and_then(self, ledger: Ledger) -> None:
         while True:
             await asyncio.sleep(_FLUSH_SECONDS)
@@ -217,6 +225,12 @@ class Backfill:
             windows = tuple(window for _, window in ledger.windows(cells[None, :]))
             missing = Missing(wanted.name, symbol, windows, int(cells.sum()), why)
             self.run.report.missing.append(missing)
+
+
+def _only(frame: Frame, ledger: Ledger) -> Frame:
+    """The rows of the ledger's symbols: a whole market's answer holds more than was asked for."""
+    inside = pc.is_in(frame.rows.column("symbol"), value_set=pa.array(ledger.symbols, pa.string()))
+    return frame if pc.all(inside).as_py() else frame.take(pc.indices_nonzero(inside).cast(pa.int64()))
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -202,7 +202,7 @@ def requests(dataset: Dataset, source: Source, ledger: Ledger, traits: Traits, m
         by_session: list[Task] = []
         if asset_type in offer.whole_market:
             by_session = list(_by_session(dataset, source, ledger, wanted, asset_type))
-        if by_session and (not by_symbol or _cost(by_session) <= _cost(by_symbol)):
+        if by_session and (not by_symbol or _cost(by_session) < _cost(by_symbol)):
             yield from by_session
         else:
             yield from by_symbol

@@ -105,18 +105,20 @@ async def _page(
     stayed = 0
     for (name, source), group in sorted(groups.items()):
         newest, older = _newest(restored(dataset(name), source, group))
-        checked = await asyncio.to_thread(check, newest, context)
+        overtaken, current = await _split(newest, tables, sink)
+        checked = await asyncio.to_thread(check, current, context)
         for rule, reason in zip(checked.refused.rules, checked.refused.reasons, strict=True):
             done.refused[name, rule] += 1
             done.reasons[name, rule] = reason
-        await _store(checked.accepted, tables, sink, done)
-        settled = _ids(checked.accepted)
-        for number in list(settled):
-            settled += older.get(number, ())
-            done.superseded[name] += len(older.get(number, ()))
-        await journal.mark_replayed(settled, at=context.now)
+        for table in tables.routes(current.dataset) if len(checked.accepted) else ():
+            await sink.write(table, checked.accepted.rows)
+        good = _ids(checked.accepted)
+        others = [*_ids(overtaken), *(n for i in (*good, *_ids(overtaken)) for n in older[i])]
+        done.stored[name] += len(good)
+        done.superseded[name] += len(others)
+        await journal.mark_replayed([*good, *others], at=context.now)
         await _settle(checked.accepted, journal)
-        stayed += len(group) - len(settled)
+        stayed += len(group) - len(good) - len(others)
     return stayed
 
 
@@ -192,19 +194,15 @@ def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
     return text.cast(kind)
 
 
-async def _store(frame: Frame, tables: Tables, sink: Sink, done: Replayed) -> None:
-    if not len(frame):
-        return
-    routes = tables.routes(frame.dataset)
-    symbols = _symbols(frame)
-    stored = await sink.read(routes[0], Query(symbols=symbols, columns=(*frame.dataset.key, "fetched_at")))
+async def _split(frame: Frame, tables: Tables, sink: Sink) -> tuple[Frame, Frame]:
+    """Rows for which the store holds a newer one of the same key, and the others."""
+    stored = await sink.read(
+        tables.holder(frame.dataset), Query(symbols=_symbols(frame), columns=(*frame.dataset.key, "fetched_at"))
+    )
     newer = _newer(frame, stored)
-    done.superseded[frame.dataset.name] += sum(newer)
-    done.stored[frame.dataset.name] += len(newer) - sum(newer)
-    keep = frame.take(pa.array([i for i, late in enumerate(newer) if not late], pa.int64()))
-    if len(keep):
-        for table in routes:
-            await sink.write(table, keep.rows)
+    late = [i for i, is_late in enumerate(newer) if is_late]
+    rest = [i for i, is_late in enumerate(newer) if not is_late]
+    return frame.take(pa.array(late, pa.int64())), frame.take(pa.array(rest, pa.int64()))
 
 
 def _symbols(frame: Frame) -> tuple[Symbol, ...]:
