@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mystocks_ingest.errors import ConfigError
 
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 KNOWN_STORES = ("tdengine", "postgresql", "redis", "mysql")
 
 
@@ -24,7 +25,12 @@ class Settings(BaseSettings):
     """All settings. Build with ``load()``."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,  # TUSHARE_TOKEN= in a copied .env.example or a compose file means: not set
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     state_dir: Path = Field(Path("var"), alias="MYSTOCKS_STATE_DIR")
@@ -50,6 +56,13 @@ class Settings(BaseSettings):
         if unknown:
             raise ValueError(f"unknown store {', '.join(unknown)}; known: {', '.join(KNOWN_STORES)}")
         return ",".join(names)
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.lower() not in LOG_LEVELS:
+            raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+        return value.lower()
 
     @field_validator("log_format")
     @classmethod
@@ -79,8 +92,8 @@ class Origin:
 
 def origins(settings: Settings) -> list[Origin]:
     """Every setting of ``settings`` with its origin; a secret is shown as set or not set, never its value."""
-    environment = {name.upper() for name in os.environ}
-    file = {name.upper() for name, value in dotenv_values(".env").items() if value is not None}
+    environment = {name.upper() for name, value in os.environ.items() if value}
+    file = {name.upper() for name, value in dotenv_values(".env").items() if value}
     found = []
     for field, info in type(settings).model_fields.items():
         name = str(info.alias or field)

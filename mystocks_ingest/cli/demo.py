@@ -137,6 +137,7 @@ def _simulated(real: Settings, folder: Path, sim: Sim) -> Settings:
             "state_dir": folder,
             "stores": "",
             "archive_dir": None,
+            "pacing": "none",  # nobody to be gentle with, where the simulator stands in
             "tushare_token": SecretStr(sim.environment["TUSHARE_TOKEN"]),
             "tushare_points": ACCOUNT_POINTS,
             "tushare_endpoint": sim.environment["TUSHARE_ENDPOINT"],

@@ -88,16 +88,18 @@ async def _entries() -> list[Entry]:
             entries.append(Entry(name, state=f"not set up: {exc}"))
             continue
         try:
-            entries.append(_described(source))
+            entries.append(_described(source, asked=name in registry.preferred(settings)))
         finally:
             await source.aclose()
     return entries
 
 
-def _described(source: Source) -> Entry:
+def _described(source: Source, *, asked: bool) -> Entry:
+    """``asked``: whether ``--source auto`` asks it, which needs its account or folder to be set."""
     datasets = tuple(sorted(source.offers))
+    ready = "ready" if asked else "not asked by auto"
     if not isinstance(source, Accountable):
-        return Entry(source.name, source.family, datasets)
+        return Entry(source.name, source.family, datasets, ready)
     status = source.status()
     doors = [
         f"{'banned' if c.banned else 'limited'}{'' if c.api == '*' else ' ' + c.api} until {c.until:%m-%d %H:%M} UTC"
@@ -107,7 +109,7 @@ def _described(source: Source) -> Entry:
         source.name,
         source.family,
         datasets,
-        "\n".join(doors) or "ready",
+        "\n".join(doors) or ready,
         status.used,
         status.closed,
         status.last_success,

@@ -168,6 +168,8 @@ def test_a_wrong_argument_is_one_sentence_and_exit_2(command, store: Path, argv:
     [
         ("MYSTOCKS_STORES", "oracle", "unknown store oracle"),
         ("MYSTOCKS_CALL_DEADLINE", "soon", "MYSTOCKS_CALL_DEADLINE"),
+        ("MYSTOCKS_LOG_LEVEL", "loud", "MYSTOCKS_LOG_LEVEL"),
+        ("MYSTOCKS_LOG_FORMAT", "xml", "console or json"),
         ("MYSTOCKS_CONFIG_DIR", "no-such-folder", "no-such-folder"),
         ("MYSTOCKS_STATE_DIR", "/dev/null", "/dev/null"),
     ],
@@ -273,7 +275,20 @@ def test_sources_lists_everyone_without_calling_anyone(command, store: Path) -> 
     entries = {e["source"]: e for e in json.loads(ended.out)}
     assert {"tushare", "baostock"} <= set(entries)
     assert "bar_1d" in entries["tushare"]["datasets"]
+    assert entries["tushare"]["state"] == "ready"
+    assert entries["files"]["state"].startswith("not set up")
     assert "abcdef-secret" not in ended.out + command("sources").out
+
+
+@pytest.mark.parametrize("token", [None, ""])
+def test_a_source_without_its_account_is_not_asked_by_auto(
+    command, store: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    if token is not None:
+        monkeypatch.setenv("TUSHARE_TOKEN", token)
+    entries = {e["source"]: e for e in json.loads(command("sources", "--json").out)}
+    assert entries["tushare"]["state"] == "not asked by auto"
+    assert entries["baostock"]["state"] == "ready"
 
 
 def test_gaps_are_the_sessions_without_a_bar(command, store: Path) -> None:

@@ -98,6 +98,16 @@ async def test_a_newer_stored_row_is_not_overwritten(desk: Desk) -> None:
     assert await desk.open_rules() == []
 
 
+async def test_a_wrong_row_whose_right_one_came_since_is_settled(desk: Desk) -> None:
+    right = pa.RecordBatch.from_pylist([row(10.3, fetched_at=AT + timedelta(hours=1))], schema=BAR_1D.schema)
+    await desk.sink.write(TABLES.holder(BAR_1D), right)
+    await desk.bury(letter(row(-1.0)))
+    done = await desk.replay()
+    assert (done.superseded["bar_1d"], done.refused.total()) == (1, 0)
+    assert await desk.closes() == [10.3]
+    assert await desk.open_rules() == []
+
+
 async def test_of_two_letters_for_one_row_the_later_fetched_is_stored(desk: Desk) -> None:
     late = letter(row(10.3, fetched_at=AT + timedelta(hours=1)), rule="late")
     await desk.bury(late, letter(row(10.2), rule="early"))
