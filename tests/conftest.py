@@ -10,10 +10,17 @@ from tempfile import mkdtemp
 
 import psutil
 import pytest
+from servers.fixtures import postgresql_server  # noqa: F401 - fixtures for every test
 
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "tests" / "guard"
 CHILDREN_END_SECONDS = 10.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--allow-missing", action="store_true", help="skip what needs a database server that is not installed"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,12 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["MYSTOCKS_GUARD_LOG"] = str(log)
     config.stash[_LOG] = log
     for name in list(os.environ):  # a developer's own settings and proxies must not decide a test
-        ours = name.startswith(("MYSTOCKS_", "TUSHARE_", "BAOSTOCK_", "AKSHARE_")) and name != "MYSTOCKS_GUARD_LOG"
+        ours = name.startswith(_OURS) and name != "MYSTOCKS_GUARD_LOG"
         if ours or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "ts_token"):
             del os.environ[name]
 
 
 _LOG = pytest.StashKey[Path]()
+_OURS = ("MYSTOCKS_", "TUSHARE_", "BAOSTOCK_", "AKSHARE_", "POSTGRESQL_", "MYSQL_", "REDIS_")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from hypothesis import settings
 from mystocks_ingest.market.datasets import BAR_1D
 from mystocks_ingest.schema.tables import Table, Tables, load
 
+pytest.register_assert_rewrite("contract")
 settings.register_profile("sinks", deadline=None)
 settings.load_profile("sinks")
 

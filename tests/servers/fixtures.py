@@ -1,0 +1,34 @@
+"""One private server per kind and test run. ``tests/conftest.py`` names the fixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+
+from .postgresql import PostgreSQL
+from .private import Missing, PrivateServer
+
+S = TypeVar("S", bound=PrivateServer)
+
+
+@contextmanager
+def served(config: pytest.Config, make: Callable[[], S]) -> Iterator[S]:
+    """A running server; where it is not installed the test fails with what to install, or is skipped if asked."""
+    try:
+        server = make()
+    except Missing as exc:
+        if config.getoption("--allow-missing"):
+            pytest.skip(str(exc))
+        pytest.fail(str(exc), pytrace=False)
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(pytestconfig: pytest.Config) -> Iterator[PostgreSQL]:
+    """Shared by all tests; one that stops or freezes it brings it back."""
+    with served(pytestconfig, lambda: PostgreSQL({"fsync": "off"})) as server:
+        yield server
