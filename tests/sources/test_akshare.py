@@ -284,6 +284,13 @@ async def test_a_snapshot_that_lacks_rows_the_server_counts_is_malformed(sites, 
         await fetch(source(), "quote")
 
 
+async def test_a_snapshot_that_loses_its_second_page_is_no_snapshot(sites, source):
+    rows = [spot_row(n, f"60000{n}") for n in range(4)]
+    sites.answers[CLIST] = lambda query: None if query["pn"] == "2" else spot(rows)(query)
+    with pytest.raises((Unreachable, Banned)):
+        await fetch(source(), "quote")
+
+
 async def test_a_snapshot_whose_columns_changed_places_is_malformed(sites, source):
     row = dict(reversed(spot_row(1, "600000").items()))
     sites.answers[CLIST] = spot([row])

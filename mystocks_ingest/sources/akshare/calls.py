@@ -119,10 +119,10 @@ def call(function: str, arguments: Mapping[str, Any]) -> tuple[pd.DataFrame, dic
             return {"rows": 0}
         raise _reason(function, exc) from exc
     _prove(function)
-    if not len(table):
-        return {"rows": 0}
     if function in _TOTALS:
         _TOTALS[function](len(table))
+    if not len(table):
+        return {"rows": 0}
     if function in _SHAPES:
         table = _SHAPES[function](table)
     return table, {"rows": len(table)}
