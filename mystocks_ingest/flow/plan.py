@@ -165,8 +165,9 @@ def block_of(dataset: Dataset, source: Source, ledger: Ledger, traits: Traits, r
 
 
 def minutes(source: Source, calls: int) -> float:
-    """How long ``calls`` take at the pace of the source's narrowest window, in minutes."""
-    return max((calls * rate.seconds / rate.calls for rate in source.rates), default=0.0) / 60
+    """How long ``calls`` take when every window starts empty: a window's budget is free, what exceeds it waits."""
+    waits = (max(0, calls - 1) // rate.calls * rate.seconds for rate in source.rates)
+    return max(waits, default=0.0) / 60
 
 
 def assign(dataset: Dataset, ledger: Ledger, traits: Traits, sources: Sequence[Source], *, now: datetime) -> list[Task]:

@@ -130,8 +130,14 @@ def test_live_datasets_cannot_be_backfilled() -> None:
     assert plan.cadence(INSTRUMENT) is plan.Cadence.SNAPSHOT
 
 
-def test_a_plan_line_counts_calls_and_minutes_against_the_narrowest_window() -> None:
-    vendor = Vendor("v", {"bar_1d": Offer()}, rates=(Rate(60, 60.0), Rate(100, 3600.0)))
+@pytest.mark.parametrize(("calls", "minutes"), [(1, 0.0), (60, 0.0), (61, 1.0), (100, 1.0), (101, 60.0), (250, 120.0)])
+def test_calls_within_a_window_are_free_and_the_rest_wait_for_the_narrowest(calls: int, minutes: float) -> None:
+    vendor = Vendor("v", {}, rates=(Rate(60, 60.0), Rate(100, 3600.0)))
+    assert plan.minutes(vendor, calls) == minutes
+
+
+def test_a_plan_line_counts_calls_and_symbols() -> None:
+    vendor = Vendor("v", {"bar_1d": Offer()})
     tasks = plan.assign(BAR_1D, *market(50), [vendor], now=NIGHT)
     (line,) = plan.lines(BAR_1D, tasks, [vendor])
-    assert (line.calls, line.symbols, line.minutes) == (50, 50, 30.0)
+    assert (line.calls, line.symbols, line.requests) == (50, 50, 50)
