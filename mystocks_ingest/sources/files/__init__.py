@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from mystocks_ingest.errors import ConfigError, Malformed, Unsupported
 from mystocks_ingest.market import symbols
 from mystocks_ingest.market.datasets import SUSPENSION
-from mystocks_ingest.market.frames import Frame, Request, Symbol
+from mystocks_ingest.market.frames import Frame, Request
 from mystocks_ingest.market.layout import Layout, where, within
 from mystocks_ingest.ports import Offer, Rate
 from mystocks_ingest.settings import Settings
@@ -80,7 +80,7 @@ class Files:
         short = self._short(request, chosen)
         if short:
             shown = ", ".join(short[:3]) + (f" and {len(short) - 3} more" if len(short) > 3 else "")
-            raise Unsupported(f"the archive does not cover {request.window} of {request.dataset} for {shown}")
+            raise Unsupported(f"the archive holds less of {request.dataset} than {request.window}: {shown}")
 
     def calls(self, request: Request) -> int:
         """As Source.calls."""
@@ -116,7 +116,7 @@ class Files:
             except Unreadable as exc:
                 raise Malformed(f"{path} could be read before and cannot now: {exc}") from exc
 
-    def _short(self, request: Request, chosen: Sequence[tuple[Entry, Part]]) -> list[Symbol]:
+    def _short(self, request: Request, chosen: Sequence[tuple[Entry, Part]]) -> list[str]:
         """Symbols for which the archive's days do not reach over the window: their absent rows prove nothing."""
         if request.dataset.time is None:
             return []
@@ -130,7 +130,12 @@ class Files:
                 everyone = _widened(everyone, span)
             for symbol in part.symbols:
                 spans[symbol] = _widened(spans.get(symbol), span)
-        return [s for s in request.symbols if not _covers(_both(spans.get(s), everyone), request)]
+        held = {s: _both(spans.get(s), everyone) for s in request.symbols}
+        return [
+            f"{s} {span[0]}..{span[1]}" if span else f"{s} nothing raw"
+            for s, span in held.items()
+            if not _covers(span, request)
+        ]
 
 
 def _offer(parts: Sequence[Part]) -> Offer:
