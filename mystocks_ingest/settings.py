@@ -21,6 +21,13 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 KNOWN_STORES = ("tdengine", "postgresql", "redis", "mysql")
 
 
+def _config_dir() -> Path:
+    """``./config`` where it exists, else the files that came with the package (installed, or in its tree)."""
+    package = Path(__file__).parent
+    shipped = (Path("config"), package / "config", package.parent / "config")
+    return next((folder for folder in shipped if (folder / "tables.yaml").is_file()), Path("config"))
+
+
 class Settings(BaseSettings):
     """All settings. Build with ``load()``."""
 
@@ -34,7 +41,7 @@ class Settings(BaseSettings):
     )
 
     state_dir: Path = Field(Path("var"), alias="MYSTOCKS_STATE_DIR")
-    config_dir: Path = Field(Path("config"), alias="MYSTOCKS_CONFIG_DIR")
+    config_dir: Path = Field(default_factory=_config_dir, alias="MYSTOCKS_CONFIG_DIR")
     stores: str = Field("", alias="MYSTOCKS_STORES")
     log_format: str = Field("console", alias="MYSTOCKS_LOG_FORMAT")
     log_level: str = Field("warning", alias="MYSTOCKS_LOG_LEVEL")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import SecretStr
 
 from mystocks_ingest import logs
+from mystocks_ingest.arrow import keep_pandas_out
 from mystocks_ingest.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def settings() -> Settings:
 
 
 def prepare(found: Settings) -> None:
-    """Hide the secrets of ``found`` and write logs as it says."""
+    """Hide the secrets of ``found``, write logs as it says, keep pandas out of this process."""
     values = (getattr(found, name) for name in type(found).model_fields)
     logs.hide(v.get_secret_value() for v in values if isinstance(v, SecretStr))
     logs.configure(form=found.log_format, level=found.log_level)
+    keep_pandas_out()
 
 
 def served(work: Callable[[Service], Awaitable[T]]) -> T:
