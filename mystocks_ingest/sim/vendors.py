@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mystocks_ingest.sim import (
-    baostock_tables,
-    recorded_akshare,
-    recorded_baostock,
-    recorded_tushare,
-    recordings,
-    tushare_tables,
-    wire_akshare,
-    wire_baostock,
-    wire_tushare,
-)
-from mystocks_ingest.sim.eastmoney_tables import EastmoneyTables
+from mystocks_ingest.sim.akshare import eastmoney, exchanges, sina, tencent
+from mystocks_ingest.sim.akshare import wire as akshare_wire
+from mystocks_ingest.sim.baostock import tables as baostock_tables
+from mystocks_ingest.sim.baostock import wire as baostock_wire
 from mystocks_ingest.sim.faults import FaultBook
 from mystocks_ingest.sim.market import Market, MarketConfig
-from mystocks_ingest.sim.recorded import Library
-from mystocks_ingest.sim.site_tables import ExchangeTables, SinaTables, TencentTables
+from mystocks_ingest.sim.recorded import akshare as recorded_akshare
+from mystocks_ingest.sim.recorded import baostock as recorded_baostock
+from mystocks_ingest.sim.recorded import reading
+from mystocks_ingest.sim.recorded import tushare as recorded_tushare
+from mystocks_ingest.sim.recorded.library import Library
 from mystocks_ingest.sim.transport import Listener
+from mystocks_ingest.sim.tushare import tables as tushare_tables
+from mystocks_ingest.sim.tushare import wire as tushare_wire
 from mystocks_ingest.sim.web import serve
-from mystocks_ingest.sim.wire_akshare import Akshare
-from mystocks_ingest.sim.wire_baostock import Baostock
-from mystocks_ingest.sim.wire_tushare import Tushare
 
 _EXCHANGES = ("sse", "szse", "bse", "csindex")
 
@@ -33,21 +27,24 @@ def listeners(
     config: MarketConfig, directory: Path | None, book: FaultBook, *, forward_adjusted: bool
 ) -> dict[str, Listener]:
     """One listener per vendor, not yet open. Raises FileNotFoundError when ``directory`` is none."""
-    tushare: wire_tushare.Tables
-    baostock: wire_baostock.Tables
-    sites: dict[str, wire_akshare.Tables]
+    tushare: tushare_wire.Tables
+    baostock: baostock_wire.Tables
+    sites: dict[str, akshare_wire.Tables]
     if directory is None:
         market = Market(config)
-        exchanges = ExchangeTables(market)
-        sites = {"eastmoney": EastmoneyTables(market), "sina": SinaTables(market), "tencent": TencentTables(market)}
-        sites |= dict.fromkeys(_EXCHANGES, exchanges)
         tushare, baostock = tushare_tables.MarketTables(market), baostock_tables.MarketTables(market)
+        sites = {
+            "eastmoney": eastmoney.EastmoneyTables(market),
+            "sina": sina.SinaTables(market),
+            "tencent": tencent.TencentTables(market),
+            **dict.fromkeys(_EXCHANGES, exchanges.ExchangeTables(market)),
+        }
     else:
-        library = Library(recordings.load(directory), forward_adjusted=forward_adjusted)
-        sites = dict.fromkeys(("eastmoney", "sina", *_EXCHANGES), recorded_akshare.AkshareTables(library))
+        library = Library(reading.load(directory), forward_adjusted=forward_adjusted)
         tushare, baostock = recorded_tushare.TushareTables(library), recorded_baostock.BaostockTables(library)
+        sites = dict.fromkeys(("eastmoney", "sina", *_EXCHANGES), recorded_akshare.AkshareTables(library))
     return {
-        "tushare": Listener(serve(Tushare(tushare, book).reply)),
-        "baostock": Listener(Baostock(baostock, book).handle),
-        "akshare": Listener(serve(Akshare(sites, book).reply)),
+        "tushare": Listener(serve(tushare_wire.Tushare(tushare, book).reply)),
+        "baostock": Listener(baostock_wire.Baostock(baostock, book).handle),
+        "akshare": Listener(serve(akshare_wire.Akshare(sites, book).reply)),
     }

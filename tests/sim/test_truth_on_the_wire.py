@@ -5,9 +5,9 @@ from datetime import date, timedelta
 
 import pytest
 
-from mystocks_ingest.sim.eastmoney_tables import EastmoneyTables
+from mystocks_ingest.sim.akshare.eastmoney import EastmoneyTables
+from mystocks_ingest.sim.akshare.wire import Asked
 from mystocks_ingest.sim.market import Market, MarketConfig
-from mystocks_ingest.sim.wire_akshare import Asked
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

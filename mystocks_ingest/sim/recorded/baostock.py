@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mystocks_ingest.sim import wire_baostock
+from mystocks_ingest.sim.akshare.wire import of_rows
 from mystocks_ingest.sim.answers import Answer, Cell
+from mystocks_ingest.sim.baostock.wire import Refusal
 from mystocks_ingest.sim.holidays import LAST
-from mystocks_ingest.sim.recorded import Library, fixed, minutes
-from mystocks_ingest.sim.recordings import Rows, asset_type, merge
-from mystocks_ingest.sim.wire_akshare import of_rows
+from mystocks_ingest.sim.recorded.library import Library, fixed, minutes
+from mystocks_ingest.sim.recorded.reading import Rows, asset_type, merge
 
 _PRICES = ("open", "high", "low", "close")
 
@@ -128,7 +128,7 @@ class BaostockTables:
 
     def _adjust_factor(self, code: str, start: str, end: str) -> Answer:
         if not code.startswith(("sh.", "sz.")):
-            raise wire_baostock.Refusal("10004011", "证券代码不正确")
+            raise Refusal("10004011", "证券代码不正确")
         days, factors = self.library.factors(f"{code[3:]}.{code[:2].upper()}")
         rows = [
             (code, str(day), f"{f / factors[-1]:.6f}", f"{f:.6f}", f"{f:.6f}")

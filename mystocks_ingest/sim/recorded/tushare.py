@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from mystocks_ingest.sim import wire_tushare
+from mystocks_ingest.sim.akshare.wire import of_rows
 from mystocks_ingest.sim.answers import Answer, Cell
 from mystocks_ingest.sim.holidays import LAST
-from mystocks_ingest.sim.recorded import Library, compact, inside, minutes
-from mystocks_ingest.sim.recordings import asset_type, days_of, merge
-from mystocks_ingest.sim.wire_akshare import of_rows
+from mystocks_ingest.sim.recorded.library import Library, compact, inside, minutes
+from mystocks_ingest.sim.recorded.reading import asset_type, days_of, merge
+from mystocks_ingest.sim.tushare.wire import Refusal
 
 _PRICES = ("open", "high", "low", "close")
 _DAILY = tuple("ts_code trade_date open high low close pre_close change pct_chg vol amount".split())  # noqa: SIM905
@@ -66,7 +66,7 @@ class TushareTables:
                 return self._minutes(params)
             case "daily_basic" | "fund_adj" | "index_weight":
                 return self._recorded(api, params)
-        raise wire_tushare.Refusal(40001, "请指定正确的接口名")
+        raise Refusal(40001, "请指定正确的接口名")
 
     def _daily(self, params: Mapping[str, str], kind: str, *, adjusted: bool) -> Answer:
         every = self.library.daily("tushare")

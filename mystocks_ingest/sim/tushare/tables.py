@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -12,19 +11,18 @@ import pyarrow as pa
 from mystocks_ingest.sim.answers import Answer, Cell
 from mystocks_ingest.sim.market import Bars, Market, Period
 from mystocks_ingest.sim.noise import I64
-from mystocks_ingest.sim.wire_tushare import Params, Refusal
+from mystocks_ingest.sim.tushare.lists import Lists, chosen, day_of, session_range
+from mystocks_ingest.sim.tushare.wire import Params, Refusal
 
 _PRICES = ("open", "high", "low", "close")
 _TOTAL_SHARES = {"total_share": "total_shares", "float_share": "float_shares", "free_share": "free_shares"}
-_BOARD_NAMES = {"SH": "主板", "SZ": "主板", "CY": "创业板", "KC": "科创板", "BJ": "北交所"}
-_STOCK_BASIC = "ts_code symbol name area industry cnspell market list_date act_name act_ent_type".split()  # noqa: SIM905
 
 
 class MarketTables:
     """wire_tushare.Tables over a simulated market."""
 
     def __init__(self, market: Market) -> None:
-        self.market = market
+        self.market, self.lists = market, Lists(market)
         self._day_text = np.datetime_as_string(market.days, "D").astype("U10")
         self._days = np.char.replace(self._day_text, "-", "")
 
@@ -57,29 +55,13 @@ class MarketTables:
             case "rt_k":
                 return self._rt_k(params, fields)
             case _:
-                return self._reference(api, params, fields)
+                return self.lists.answer(api, params, fields)
 
     # -- bars -----------------------------------------------------------------------------------------------------
-    def _who(self, params: Params, asset_type: str) -> I64:
-        kind = self.market.kind(asset_type)
-        if codes := params.get("ts_code"):
-            numbers = [self.market.number[c] for c in codes.split(",") if c in self.market.number]
-            return np.intersect1d(kind, np.array(numbers, dtype=np.int64))
-        return kind
-
-    def _range(self, params: Params) -> tuple[int, int]:
-        first = last = None
-        if exact := params.get("trade_date"):
-            first = last = _day(exact)
-        else:
-            first = _day(params["start_date"]) if params.get("start_date") else None
-            last = _day(params["end_date"]) if params.get("end_date") else None
-        return self.market.session_range(first, last)
-
     def _pairs(self, params: Params, asset_type: str, cap: int | None, *, listed: bool = False) -> tuple[I64, I64]:
         """(i, t) newest session first, the whole market of a session together; little more than ``cap`` of them."""
-        who = self._who(params, asset_type)
-        start, stop = self._range(params)
+        who = chosen(self.market, params, asset_type)
+        start, stop = session_range(self.market, params)
         own = self.market.listing
         t = np.arange(start, stop)[:, None]
         inside = (
@@ -124,8 +106,10 @@ class MarketTables:
     def _period(self, api: str, params: Params) -> Answer:
         monthly = params.get("freq") == "month" if api == "stk_weekly_monthly" else api.endswith("monthly")
         period: Period = "1mo" if monthly else "1w"
-        bars = self.market.aggregate(self._who(params, "index" if api.startswith("index") else "stock"), period)
-        start, stop = self._range(params)
+        bars = self.market.aggregate(
+            chosen(self.market, params, "index" if api.startswith("index") else "stock"), period
+        )
+        start, stop = session_range(self.market, params)
         keep = np.flatnonzero((bars.t >= start) & (bars.t < stop))
         keep = keep[np.argsort(-bars.t[keep], kind="stable")]
         bars = Bars(**{n: getattr(bars, n)[keep] for n in Bars.__dataclass_fields__})
@@ -154,7 +138,7 @@ class MarketTables:
         if code not in self.market.number:
             return Answer(names, tuple([] for _ in names))
         since, until = params.get("start_date"), params.get("end_date")
-        start, stop = self.market.session_range(_day(since) if since else None, _day(until) if until else None)
+        start, stop = self.market.session_range(day_of(since) if since else None, day_of(until) if until else None)
         i = self.market.number[code]
         t = self.market.pairs(np.array([i]), start, stop)[1]
         keep_sessions = 8001 // {"1m": 241, "5m": 48, "15m": 16, "30m": 8, "60m": 4}[interval] + 2
@@ -248,9 +232,9 @@ class MarketTables:
         opened = days[np.minimum(position, len(days) - 1)] == every
         chosen = np.ones(len(every), dtype=np.bool_)
         if params.get("start_date"):
-            chosen &= every >= np.datetime64(_day(params["start_date"]))
+            chosen &= every >= np.datetime64(day_of(params["start_date"]))
         if params.get("end_date"):
-            chosen &= every <= np.datetime64(_day(params["end_date"]))
+            chosen &= every <= np.datetime64(day_of(params["end_date"]))
         if params.get("is_open"):
             chosen &= opened == (params["is_open"] == "1")
         at = np.flatnonzero(chosen)[::-1]
@@ -264,8 +248,8 @@ class MarketTables:
         return Answer(("exchange", "cal_date", "is_open", "pretrade_date"), columns, newest_first=True)
 
     def _suspend(self, params: Params) -> Answer:
-        who = self._who(params, "stock")
-        start, stop = self._range(params)
+        who = chosen(self.market, params, "stock")
+        start, stop = session_range(self.market, params)
         halted = self.market.pairs(who, start, stop, traded=False)
         rows = [(int(t), int(i), "S") for i, t in zip(*halted, strict=True)]
         before = self.market.pairs(who, max(start - 1, 0), stop, traded=False)
@@ -284,120 +268,6 @@ class MarketTables:
         )
         names = ("ts_code", "trade_date", "suspend_timing", "suspend_type")
         return Answer(names, columns, time="trade_date", newest_first=True)
-
-    def _reference(self, api: str, params: Params, fields: Sequence[str]) -> Answer:
-        match api:
-            case "stock_basic":
-                return self._stock_basic(params, fields)
-            case "index_basic":
-                return self._listed("index", params)
-            case "fund_basic" | "etf_basic":
-                return self._funds(api)
-            case "bse_mapping":
-                return self._bse_mapping()
-            case "index_weight":
-                return self._index_weight(params)
-            case "user":
-                names = ("user_id", "exp_date", "exp_points")
-                return Answer(names, (["1"], ["20991231"], [5000.0]))
-        raise Refusal(40001, "请指定正确的接口名")
-
-    def _stock_basic(self, params: Params, fields: Sequence[str]) -> Answer:
-        own = self.market.listing
-        status = (params.get("list_status") or "L").split(",")
-        who = [
-            int(n) for n in self._who(params, "stock")
-            if ("L" if np.isnat(own.delist_dates[n]) else "D") in status and own.first[n] < len(self.market.days)
-            and params.get("exchange") in (None, "", {"SH": "SSE", "SZ": "SZSE", "BJ": "BSE"}[own.symbols[n][-2:]])
-        ]  # fmt: skip
-        table: dict[str, list[Cell]] = {
-            "ts_code": [own.symbols[n] for n in who],
-            "symbol": [own.symbols[n][:6] for n in who],
-            "name": [own.names[n] + ("(退)" if not np.isnat(own.delist_dates[n]) else "") for n in who],
-            "area": [own.areas[n] for n in who],
-            "industry": [own.industries[n] for n in who],
-            "fullname": [own.names[n] + "有限公司" for n in who],
-            "enname": [f"Simulated Company {n}" for n in who],
-            "cnspell": [f"sim{n}" for n in who],
-            "market": [_BOARD_NAMES[own.boards[n]] for n in who],
-            "exchange": [{"SH": "SSE", "SZ": "SZSE", "BJ": "BSE"}[own.symbols[n][-2:]] for n in who],
-            "curr_type": ["CNY"] * len(who),
-            "list_status": ["L" if np.isnat(own.delist_dates[n]) else "D" for n in who],
-            "list_date": [_text(own.list_dates[n]) for n in who],
-            "delist_date": [_text(own.delist_dates[n]) for n in who],
-            "is_hs": ["N"] * len(who),
-            "act_name": ["某人"] * len(who),
-            "act_ent_type": ["民营企业"] * len(who),
-        }
-        answer = Answer(tuple(table), tuple(table.values()))
-        return answer if fields else answer.select(_STOCK_BASIC)
-
-    def _listed(self, asset_type: str, params: Params) -> Answer:
-        own = self.market.listing
-        suffix = {"SSE": "SH", "SZSE": "SZ"}.get(params.get("market") or "SSE", "")
-        who = [int(n) for n in self._who(params, asset_type) if own.symbols[n].endswith(suffix) and suffix]
-        table: dict[str, list[Cell]] = {
-            "ts_code": [own.symbols[n] for n in who],
-            "name": [own.names[n] for n in who],
-            "market": [params.get("market") or "SSE"] * len(who),
-            "publisher": ["中证公司"] * len(who),
-            "category": ["规模指数"] * len(who),
-            "base_date": ["20041231"] * len(who),
-            "base_point": [1000.0] * len(who),
-            "list_date": [_text(own.list_dates[n]) for n in who],
-        }
-        return Answer(tuple(table), tuple(table.values()))
-
-    def _funds(self, api: str) -> Answer:
-        own = self.market.listing
-        who = self.market.kind("etf")
-        name = "csname" if api == "etf_basic" else "name"
-        table: dict[str, list[Cell]] = {
-            "ts_code": [own.symbols[n] for n in who],
-            name: [own.names[n] for n in who],
-            "list_date": [_text(own.list_dates[n]) for n in who],
-        }
-        if api == "etf_basic":
-            table |= {"list_status": ["L"] * len(who), "exchange": [own.symbols[n][-2:] for n in who]}
-        else:
-            table |= {"delist_date": [None] * len(who), "status": ["L"] * len(who), "market": ["E"] * len(who)}
-            table |= {"fund_type": ["股票型"] * len(who), "found_date": table["list_date"]}
-        return Answer(tuple(table), tuple(table.values()))
-
-    def _bse_mapping(self) -> Answer:
-        own = self.market.listing
-        who = [n for n, b in enumerate(own.boards) if b == "BJ" and own.list_dates[n] < np.datetime64("2024-04-22")]
-        table: dict[str, list[Cell]] = {
-            "name": [own.names[n] for n in who],
-            "o_code": [f"{('430', '830', '870')[n % 3]}{own.symbols[n][3:]}" for n in who],
-            "n_code": [own.symbols[n] for n in who],
-            "list_date": [_text(own.list_dates[n]) for n in who],
-        }
-        return Answer(tuple(table), tuple(table.values()))
-
-    def _index_weight(self, params: Params) -> Answer:
-        start, stop = self._range(params)
-        own = self.market.listing
-        members = [int(n) for n in self.market.kind("stock") if own.symbols[n][-2:] != "BJ"][:300]
-        days = self.market.days
-        months = days.astype("datetime64[M]")
-        ends = [t for t in range(start, stop) if t + 1 == len(days) or months[t] != months[t + 1]][::-1]
-        code = params.get("index_code") or "000300.SH"
-        rows = [(t, n) for t in ends for n in members if own.first[n] <= t < own.stop[n]]
-        count = {t: sum(1 for x, _ in rows if x == t) for t in ends}
-        columns = (
-            [code] * len(rows), [own.symbols[n] for _, n in rows], [str(self._days[t]) for t, _ in rows],
-            [round(100 / count[t], 4) for t, _ in rows],
-        )  # fmt: skip
-        return Answer(("index_code", "con_code", "trade_date", "weight"), columns, newest_first=True)
-
-
-def _day(text: str) -> date:
-    return datetime.strptime(text[:10].replace("-", "")[:8], "%Y%m%d").date()  # noqa: DTZ007  (a date has no zone)
-
-
-def _text(day: np.datetime64) -> str | None:
-    return None if np.isnat(day) else str(day).replace("-", "")
 
 
 def _compact(days: np.ndarray[tuple[int, ...], np.dtype[np.datetime64]]) -> list[Cell]:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mystocks_ingest.sim.akshare.wire import Asked, code_of, of_rows
 from mystocks_ingest.sim.answers import Answer, Cell
-from mystocks_ingest.sim.recorded import Library, fixed, inside, minutes
-from mystocks_ingest.sim.recordings import asset_type, exchange_of
-from mystocks_ingest.sim.wire_akshare import Asked, code_of, of_rows
+from mystocks_ingest.sim.recorded.library import Library, fixed, inside, minutes
+from mystocks_ingest.sim.recorded.reading import asset_type, exchange_of
 
 _PRICES = ("open", "high", "low", "close")
 _FIELDS = ("f51", "f52", "f53", "f54", "f55", "f56", "f57", "f58", "f59", "f60", "f61")

@@ -8,11 +8,11 @@ from datetime import date
 import numpy as np
 import pyarrow.compute as pc
 
+from mystocks_ingest.sim.akshare.wire import Asked, of_rows
 from mystocks_ingest.sim.answers import Answer, Cell
 from mystocks_ingest.sim.market import Bars, Market
 from mystocks_ingest.sim.minutes import MinuteBars
 from mystocks_ingest.sim.noise import F64, I64
-from mystocks_ingest.sim.wire_akshare import Asked, of_rows
 
 PAGE_ROWS = 100
 MINUTE_SESSIONS = 32  # how far back 5- to 60-minute bars reach

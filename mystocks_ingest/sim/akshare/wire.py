@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from mystocks_ingest.sim.akshare.klc import pack_bars, pack_dates
+from mystocks_ingest.sim.akshare.spreadsheet import xlsx
 from mystocks_ingest.sim.answers import Answer, Cell, distort
 from mystocks_ingest.sim.faults import Fault, FaultBook
 from mystocks_ingest.sim.holidays import Days
-from mystocks_ingest.sim.klc import pack_bars, pack_dates
-from mystocks_ingest.sim.spreadsheet import xlsx
 from mystocks_ingest.sim.web import HttpReply, HttpRequest
 
 _ROUTES = (

@@ -8,10 +8,10 @@ from datetime import date
 import numpy as np
 
 from mystocks_ingest.sim.answers import Answer, Cell
+from mystocks_ingest.sim.baostock.wire import Refusal
 from mystocks_ingest.sim.holidays import LAST
 from mystocks_ingest.sim.market import Bars, Market
 from mystocks_ingest.sim.noise import F64, I64
-from mystocks_ingest.sim.wire_baostock import Refusal
 
 _PRICES = ("open", "high", "low", "close")
 DAILY = [

@@ -10,7 +10,7 @@ import numpy as np
 from mystocks_ingest.sim.answers import Cell
 from mystocks_ingest.sim.holidays import Days, sessions
 from mystocks_ingest.sim.noise import F64
-from mystocks_ingest.sim.recordings import Recordings, Rows, Texts, days_of, each_symbol, merge
+from mystocks_ingest.sim.recorded.reading import Recordings, Rows, Texts, days_of, each_symbol, merge
 
 _PRICES = ("open", "high", "low", "close")
 

@@ -1,0 +1,1 @@
+"""The sites behind akshare, simulated."""

@@ -1,0 +1,1 @@
+"""Recorded vendor rows served in place of the simulated market."""
