@@ -16,23 +16,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import IngestError, Malformed, Unavailable
+from mystocks_ingest.errors import IngestError, Malformed, Unavailable, Unsupported
 from mystocks_ingest.flow import evidence, plan
 from mystocks_ingest.flow.ingest import Taken
-from mystocks_ingest.flow.ledger import Block, Ledger, keys_of
+from mystocks_ingest.flow.ledger import Ledger, keys_of
 from mystocks_ingest.flow.plan import Cadence, PlanLine, Task, Traits
 from mystocks_ingest.flow.reference import Reference
 from mystocks_ingest.flow.report import Job, Missing, Report
 from mystocks_ingest.flow.run import Run
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.datasets import SUSPENSION, Dataset, dataset
-from mystocks_ingest.market.frames import Frame
+from mystocks_ingest.market.frames import Frame, Symbol
 from mystocks_ingest.ports import Checkpoint, Journal, Sink, Source
 
 log = get("backfill")
 
 _FLUSH_SECONDS = 2.0
-_MANY = 200  # above this many symbols in one request, refusals are told by the report's counts only
 
 
 @dataclass
@@ -160,11 +159,15 @@ class Backfill:
                     found += evidence.settle_suspended(ledger, taken.accepted)
                 else:
                     found += len(frame)
-                    self._settle(wanted, ledger, taken, block)
+                    self._settle(wanted, ledger, taken)
             if not found and not task.request.symbols and plan.cadence(wanted) is Cadence.SESSION:
                 raise Malformed(f"{source.name} has no row at all for {task.request}, a session when stocks traded")
         except Unavailable:
             raise
+        except Unsupported as exc:  # it gave what it has: no failure, and no evidence about the rest
+            self.run.remember(wanted, task.request.symbols, source.name, str(exc))
+            self.run.succeeded(source, wanted, rows=found, calls=task.calls)
+            return
         except IngestError as exc:
             self.run.failed(source, wanted, exc, task.request)
             return
@@ -178,11 +181,10 @@ class Backfill:
             columns = block[1].ravel()
             ledger.settle_block(np.ix_(block[0].ravel(), columns[served[columns]]))
 
-    def _settle(self, wanted: Dataset, ledger: Ledger, taken: Taken, block: Block) -> None:
+    def _settle(self, wanted: Dataset, ledger: Ledger, taken: Taken) -> None:
         rows = taken.accepted.rows
-        if taken.reason and block[0].size <= _MANY:
-            symbols = [ledger.symbols[r] for r in block[0].ravel().tolist()]
-            self.run.remember(wanted, symbols, taken.accepted.source, f"refused: {taken.reason}")
+        for symbol, reason in taken.reasons.items():
+            self.run.remember(wanted, (Symbol(symbol),), taken.accepted.source, f"refused: {reason}")
         if plan.cadence(wanted) is not Cadence.SESSION or not rows.num_rows:
             return
         if "provisional" in rows.schema.names:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import IngestError, Unavailable
+from mystocks_ingest.errors import IngestError, Unavailable, Unsupported
 from mystocks_ingest.flow import plan
 from mystocks_ingest.flow.ledger import Ledger, Mask, keys_of
 from mystocks_ingest.flow.plan import Traits
@@ -82,6 +82,8 @@ async def ask_for_suspensions(ledger: Ledger, traits: Traits, run: Run) -> None:
         try:
             async for frame in source.fetch(task.request):
                 rows += settle_suspended(ledger, (await run.take(frame, source)).accepted)
+        except Unsupported:
+            run.succeeded(source, SUSPENSION, rows=rows, calls=task.calls)
         except Unavailable:
             raise
         except IngestError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -28,11 +28,11 @@ log = get("ingest")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a frame: rows now durable, and how many each rule refused."""
+    """What became of a frame: rows now durable, how many each rule refused, and why, one reason a symbol."""
 
     accepted: Frame
     refused: Mapping[str, int]
-    reason: str = ""  # one of the refusals, in words
+    reasons: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,16 @@ class Ingest:
         """Check ``frame`` and write what passes. Raises Unavailable when a required table cannot be reached."""
         marked = mark_provisional(frame, offer, now)
         checked = await asyncio.to_thread(check, marked, self.context())
-        refused = Counter(checked.refused.rules)
-        reason = ""
-        if refused:
-            reason = checked.refused.reasons[0]
-            await self.journal.bury(letters(checked.refused, at=now, run_id=self.run_id))
-            log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(refused))
-        accepted = checked.accepted
+        accepted, turned_down = checked.accepted, [checked.refused] if len(checked.refused) else []
         if len(accepted):
-            accepted, turned_down = await self._store(accepted)
-            if turned_down is not None:
-                refused += Counter(turned_down.rules)
-                reason = reason or turned_down.reasons[0]
-                await self.journal.bury(letters(turned_down, at=now, run_id=self.run_id))
-        return Taken(accepted, refused, reason)
+            accepted, by_store = await self._store(accepted)
+            turned_down += [by_store] if by_store is not None else []
+        for refused in turned_down:
+            await self.journal.bury(letters(refused, at=now, run_id=self.run_id))
+        rules = Counter(rule for refused in turned_down for rule in refused.rules)
+        if rules:
+            log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(rules))
+        return Taken(accepted, rules, {s: r for refused in reversed(turned_down) for s, r in _reasons(refused)})
 
     async def _store(self, frame: Frame) -> tuple[Frame, Refused | None]:
         """Write to every table of the route: the rows that are stored, and those a database refused."""
@@ -84,6 +80,12 @@ class Ingest:
         kept = np.delete(np.arange(len(frame)), bad)
         rejected = Refused(frame.take(pa.array(bad)), ["store"] * len(bad), [reasons[row] for row in bad])
         return frame.take(pa.array(kept)), rejected
+
+
+def _reasons(refused: Refused) -> Iterator[tuple[str, str]]:
+    if "symbol" in refused.frame.rows.schema.names:
+        symbols = refused.frame.rows.column("symbol").to_pylist()
+        yield from ((s, r) for s, r in zip(reversed(symbols), reversed(refused.reasons), strict=True) if s is not None)
 
 
 def mark_provisional(frame: Frame, offer: Offer | None, now: datetime) -> Frame:

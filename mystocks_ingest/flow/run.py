@@ -84,9 +84,9 @@ class Run:
         self.watch.failed(wanted.name, source.name, outcome, str(exc))
 
     def remember(self, wanted: Dataset, symbols: Sequence[Symbol], source: str, reason: str) -> None:
-        """Keep what a source said of these symbols, for the report of what is missing."""
+        """Keep what a source said of these symbols, for the report of what is missing; the first word stands."""
         for symbol in symbols:
-            self._said.setdefault((wanted.name, symbol), {})[source] = reason
+            self._said.setdefault((wanted.name, symbol), {}).setdefault(source, reason)
 
     def said(self, wanted: Dataset, symbol: Symbol) -> dict[str, str]:
         """What each source said of a symbol in this run."""
