@@ -74,6 +74,7 @@ class Ended:
     @property
     def report(self) -> dict[str, object]:
         """The closing report of ``--json``: the last document printed."""
+        assert self.out.strip(), f"exit {self.code} without a report: {self.errors}"
         return json.loads(self.out.strip().splitlines()[-1])
 
 

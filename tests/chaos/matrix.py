@@ -22,7 +22,7 @@ from campaigns import Program, Tally, count
 from mystocks_ingest.sim.faults import KINDS
 from mystocks_ingest.sim.server import Sim
 
-SOURCES = {"tushare": "tushare", "baostock": "baostock", "akshare": "eastmoney"}
+SOURCES = {"tushare": "tushare", "baostock": "baostock", "akshare": "akshare"}
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 MOST_SECONDS = 400.0
 
