@@ -40,7 +40,7 @@ chaos: $(ready) ## the long proofs: kill -9 of the program and of its lanes at 5
 
 .PHONY: faults
 faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, rows wrong; a table
-	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_faults.py
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_fault_matrix.py
 
 .PHONY: docs
 docs: $(ready) ## write docs/datasets.md anew from the registry

@@ -221,3 +221,9 @@ def test_the_operations_page_names_every_source_there_is() -> None:
     section = text.partition("## Sources\n")[2].partition("\n## ")[0]
     named = re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)
     assert sorted(named) == sorted(registry.BUILT_IN)
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    # folders of tests are no packages, so pytest can import only one module of each name
+    names = [f.name for f in (ROOT / "tests").rglob("*.py") if f.name != "conftest.py"]
+    assert sorted(n for n in set(names) if names.count(n) > 1) == []
