@@ -35,6 +35,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mystocks_ingest.sim",
         description="A simulated exchange behind loopback servers that speak the three vendors' protocols.",
+        epilog="Prints one line of JSON: the environment for a client, and SIM_CONTROL, an address at which "
+        'POST /fault {"vendor", "kind", "times", "match", "options"}, POST /clear, /kinds, /calls and /hits work.',
     )
     parser.add_argument("--stocks", type=int, default=default.stocks, help="number of stocks (%(default)s)")
     parser.add_argument("--sessions", type=int, default=default.sessions, help="number of sessions (%(default)s)")
@@ -49,8 +51,6 @@ def _arguments() -> argparse.Namespace:
 async def _serve(config: SimConfig, *, leash: bool) -> None:
     servers = Servers(config)
     await servers.open()
-    sys.stdout.write(servers.announcement + "\n")
-    sys.stdout.flush()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -64,6 +64,8 @@ async def _serve(config: SimConfig, *, leash: bool) -> None:
         threading.Thread(target=watch, name="leash", daemon=True).start()
     else:
         loop.add_signal_handler(signal.SIGINT, stop.set)
+    sys.stdout.write(servers.announcement + "\n")
+    sys.stdout.flush()
     await stop.wait()
 
 

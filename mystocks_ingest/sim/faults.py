@@ -56,6 +56,7 @@ CONTENT = {
 TUSHARE = {
     "bad_token": "40101",
     "rate_minute": "40203, `calls` (500) a minute",
+    "quota": "40203 for every call beyond `calls` (50) of one interface in `seconds` (60)",
     "rate_minute_new": "40203 in its newer wording, `calls` (500)",
     "rate_hour": "40203, `calls` (10) an hour",
     "rate_day": "40203, `calls` (5) a day",

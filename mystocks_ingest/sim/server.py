@@ -124,6 +124,7 @@ async def running(config: SimConfig | None = None) -> AsyncIterator[Sim]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mystocks_ingest.sim", "--config", config.to_json(), "--leash",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=_environment(),
+        start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
     )  # fmt: skip
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the simulator's pipes are missing")

@@ -130,6 +130,7 @@ EXPECTED = {
         "column_renamed": lambda s: "amount_new" in s.answer["columns"],
         "bad_token": lambda s: "token不对" in s.answer["text"],
         "rate_minute": lambda s: "每分钟最多访问" in s.answer["text"],
+        "quota": lambda s: "每分钟最多访问该接口0次" in s.answer["text"],
         "rate_minute_new": lambda s: "频率超限(500次/分钟)" in s.answer["text"],
         "rate_hour": lambda s: "每小时最多访问" in s.answer["text"],
         "rate_day": lambda s: "每天最多访问" in s.answer["text"],
@@ -173,7 +174,7 @@ EXPECTED = {
         "column_renamed": lambda s: s.unharmed,  # columns have no names on this wire
     },
 }
-OPTIONS = {"truncated": {"rows": 40}, "drop_pages": {"after": 0}}
+OPTIONS = {"quota": {"calls": 0}, "truncated": {"rows": 40}, "drop_pages": {"after": 0}}
 DELAYS = {"tushare": 3.0, "akshare": 3.0, "baostock": 0.5}
 HANGS = {("baostock", k) for k in ("silence", "fin", "fin_mid", "drop_pages", "refused")}
 
@@ -243,3 +244,37 @@ async def test_a_knob_that_does_not_exist_is_refused_with_the_list_of_those_that
         await sim.fault("tushare", "page_error")
     with pytest.raises(ValueError, match="unknown vendor"):
         await sim.fault("bloomberg", "delay")
+
+
+async def fetch_page(endpoint, page):
+    """The status line of one page of eastmoney's list, empty when the connection was closed instead."""
+    host, _, port = endpoint.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    path = f"/api/qt/clist/get?pn={page}&pz=5&fs=m:1+t:2&fields=f12"
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Sim-Host: 82.push2.eastmoney.com\r\nConnection: close\r\n\r\n".encode()
+    )
+    reply = await reader.read()
+    writer.close()
+    return reply.partition(b"\r\n")[0]
+
+
+async def test_a_list_can_break_off_after_some_of_its_pages(sim):
+    await sim.fault("akshare", "drop_pages", times=None, after=2, match="eastmoney/list")
+    try:
+        endpoint = sim.environment["AKSHARE_ENDPOINT"]
+        assert [await fetch_page(endpoint, page) for page in (1, 2, 3)] == [b"HTTP/1.1 200 OK"] * 2 + [b""]
+    finally:
+        await sim.clear()
+
+
+async def test_a_quota_lets_so_many_calls_pass_in_its_time_and_forgives_afterwards(sim, vendors):
+    await sim.fault("tushare", "quota", times=None, calls=2, seconds=1.0, match="fund_adj")
+    try:
+        asked = {"ts_code": "510300.SH", "limit": 1}
+        answers = [await vendors.call("tushare", "fund_adj", **asked) for _ in range(3)]
+        assert [("rows" in a) for a in answers] == [True, True, False]
+        await asyncio.sleep(1.1)
+        assert "rows" in await vendors.call("tushare", "fund_adj", **asked)
+    finally:
+        await sim.clear()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mystocks_ingest.sim.answers import Answer, distort
@@ -63,6 +65,7 @@ class Tushare:
 
     tables: Tables
     faults: FaultBook
+    _given: dict[str, deque[float]] = field(default_factory=dict)
 
     def reply(self, request: HttpRequest) -> HttpReply:
         api = request.path.rstrip("/").rpartition("/")[2]
@@ -84,7 +87,8 @@ class Tushare:
         if not body.get("token"):
             raise Refusal(40101, "您的token不对，请确认。")
         for fault in acting:
-            if refusal := _refusal(fault, api):
+            refusal = self._over(fault, api) if fault.kind == "quota" else _refusal(fault, api)
+            if refusal:
                 raise refusal
         given = body.get("params")
         params = {k: str(v) for k, v in given.items() if v is not None} if isinstance(given, Mapping) else {}
@@ -100,6 +104,17 @@ class Tushare:
         answer = distort(answer, acting)
         added = [f for f in answer.fields if f.startswith("new_column") or f.endswith("_new")]
         return answer.select([*fields, *added]) if fields else answer
+
+    def _over(self, fault: Fault, api: str) -> Refusal | None:
+        """The rate text once ``calls`` answers were given within ``seconds``; refused calls do not count."""
+        now, calls = time.monotonic(), int(fault.number("calls", 50))
+        given = self._given.setdefault(api, deque())
+        while given and given[0] <= now - fault.number("seconds", 60):
+            given.popleft()
+        if len(given) >= calls:
+            return Refusal(40203, f"抱歉，您每分钟最多访问该接口{calls}次，{_SEE}")
+        given.append(now)
+        return None
 
 
 def _refusal(fault: Fault, api: str) -> Refusal | None:
