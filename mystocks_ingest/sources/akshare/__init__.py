@@ -142,6 +142,8 @@ def _matched(stamps: pa.Array) -> pa.Array:
 
 
 def open_akshare(name: str, settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> Akshare:
-    """The family called ``name``."""
-    endpoint = settings.akshare_endpoint
-    return Akshare(FAMILIES[name], endpoint=endpoint, pacing=settings.state_dir / "pacing.sqlite", clock=clock)
+    """The family called ``name``. The exchanges' lists are many pages each: their deadline stays a multiple."""
+    endpoint, family = settings.akshare_endpoint, FAMILIES[name]
+    usual = type(settings).model_fields["call_deadline_seconds"].default
+    family = replace(family, deadline=family.deadline * settings.call_deadline_seconds / usual)
+    return Akshare(family, endpoint=endpoint, pacing=settings.state_dir / "pacing.sqlite", clock=clock)
