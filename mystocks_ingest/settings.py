@@ -54,6 +54,16 @@ class Settings(BaseSettings):
     baostock_endpoint: str | None = Field(None, alias="BAOSTOCK_ENDPOINT")
     baostock_api_key: SecretStr | None = Field(None, alias="BAOSTOCK_API_KEY")
     akshare_endpoint: str | None = Field(None, alias="AKSHARE_ENDPOINT")
+    mysql_host: str = Field("127.0.0.1", alias="MYSQL_HOST")  # MySQL 8.0 or later, or MariaDB 10.6 or later
+    mysql_port: int = Field(3306, alias="MYSQL_PORT", ge=1, le=65535)
+    mysql_user: str = Field("root", alias="MYSQL_USER")
+    mysql_password: SecretStr | None = Field(None, alias="MYSQL_PASSWORD")
+    mysql_database: str | None = Field(None, alias="MYSQL_DATABASE")  # in place of those named in tables.yaml
+    mysql_pool_size: int = Field(4, alias="MYSQL_POOL_SIZE", ge=1, le=64)
+    mysql_connect_seconds: float = Field(10.0, alias="MYSQL_CONNECT_SECONDS", gt=0)
+    mysql_statement_seconds: float = Field(60.0, alias="MYSQL_STATEMENT_SECONDS", gt=0)
+    mysql_tls: Literal["off", "prefer", "require", "verify"] = Field("prefer", alias="MYSQL_TLS")
+    mysql_tls_ca: Path | None = Field(None, alias="MYSQL_TLS_CA")  # in place of the system's authorities
 
     @field_validator("stores")
     @classmethod
