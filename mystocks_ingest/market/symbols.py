@@ -142,8 +142,7 @@ def _cell(cell: object) -> str:
 
 
 def _read(text: str, asset_type: str, known: Mapping[str, Symbol]) -> Symbol | None:
-    spelled = _BLANK.sub("", unicodedata.normalize("NFKC", text)).upper()
-    found = _explicit(spelled)
+    spelled, found = _spelled(text)
     if found is not None:
         return known.get(found, found)
     if asset_type == "future":
@@ -159,6 +158,12 @@ def _read(text: str, asset_type: str, known: Mapping[str, Symbol]) -> Symbol | N
             found = Symbol(f"{code}.{exchange}")
             return known.get(found, found)
     return None
+
+
+@lru_cache(maxsize=1 << 16)  # every whole-market answer spells the same few thousand symbols
+def _spelled(text: str) -> tuple[str, Symbol | None]:
+    spelled = _BLANK.sub("", unicodedata.normalize("NFKC", text)).upper()
+    return spelled, _explicit(spelled)
 
 
 def _explicit(spelled: str) -> Symbol | None:
