@@ -6,8 +6,11 @@ begins, so that ``--help`` and completion load click and nothing else.
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -15,6 +18,17 @@ import click
 from mystocks_ingest import __version__
 
 PROGRAM = "mystocks-ingest"
+
+
+def as_typed() -> str:
+    """How this program is called from the user's shell: by name where the shell finds it, else by its path."""
+    if shutil.which(PROGRAM):
+        return PROGRAM
+    script = Path(sys.executable).with_name(PROGRAM)
+    if not script.exists():
+        return f"{sys.executable} -m mystocks_ingest"
+    here = Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
 class Entry(NamedTuple):

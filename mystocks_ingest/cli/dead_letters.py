@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mystocks_ingest.cli import PROGRAM
+from mystocks_ingest.cli import as_typed
 from mystocks_ingest.cli.arguments import DatasetName, as_json
 from mystocks_ingest.cli.printing import document, table
 
@@ -85,7 +85,7 @@ def list_(
         ],
         right=("id", "seen"),
     )
-    click.echo(f"next: {PROGRAM} dead-letters show ID   # the row as the vendor sent it")
+    click.echo(f"next: {as_typed()} dead-letters show ID   # the row as the vendor sent it")
 
 
 @dead_letters.command()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mystocks_ingest.cli import PROGRAM
+from mystocks_ingest.cli import as_typed
 from mystocks_ingest.cli.arguments import as_json
 
 if TYPE_CHECKING:
@@ -186,13 +186,13 @@ def _show_rows(rows: pa.Table) -> None:
 
 
 def _advise(shown: Shown, folder: Path) -> None:
-    with_store = f"MYSTOCKS_STATE_DIR={shlex.quote(str(folder))} {PROGRAM}"
+    with_store = f"MYSTOCKS_STATE_DIR={shlex.quote(str(folder))} {as_typed()}"
     symbol = shown.rows.column("symbol")[0].as_py() if shown.rows.num_rows else "600000.SH"
     lines: Iterable[tuple[str, str]] = (
-        (f"{PROGRAM} demo", "again: everything is stored, nothing is fetched"),
+        (f"{as_typed()} demo", "again: everything is stored, nothing is fetched"),
         (f"{with_store} read bar_1d {symbol} --adjust back", "any bars of the demo"),
         (f"{with_store} dead-letters list", "the rows that were refused, and why"),
-        (f"{PROGRAM} backfill --dry-run", "what a real history would cost"),
+        (f"{as_typed()} backfill --dry-run", "what a real history would cost"),
     )
     click.echo("What to type next:")
     width = max(len(command) for command, _ in lines)

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from mystocks_ingest import __version__
-from mystocks_ingest.cli import PROGRAM, commands
+from mystocks_ingest.cli import PROGRAM, as_typed, commands
 from mystocks_ingest.errors import ConfigError, IngestError
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -110,7 +110,7 @@ def _sentence(exc: click.UsageError) -> str:
 
 def _resume_hint(argv: Sequence[str]) -> str:
     if "backfill" in argv:
-        return f"; what is stored stays stored. Resume with: {PROGRAM} {shlex.join(argv)}"
+        return f"; what is stored stays stored. Resume with: {as_typed()} {shlex.join(argv)}"
     return ""
 
 

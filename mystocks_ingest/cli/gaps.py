@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mystocks_ingest.cli import PROGRAM, arguments
+from mystocks_ingest.cli import arguments, as_typed
 from mystocks_ingest.cli.arguments import DatasetName, Day, as_json
 from mystocks_ingest.cli.printing import document, table
 
@@ -54,7 +54,9 @@ def gaps(
     )
     sessions = sum(g.sessions for g in found)
     click.echo(f"{sessions:,} sessions of {len(found):,} symbols and datasets are missing")
-    click.echo(f"next: {PROGRAM} backfill --dataset {','.join(names)} --from {job.window.start} --to {job.window.last}")
+    click.echo(
+        f"next: {as_typed()} backfill --dataset {','.join(names)} --from {job.window.start} --to {job.window.last}"
+    )
     return 3
 
 

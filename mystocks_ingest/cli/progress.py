@@ -53,8 +53,8 @@ class Count:
         return sum(self._left.values())
 
     def rows_per_second(self) -> float:
-        """Up to the last row: a dataset that is done does not grow slower."""
-        return self.rows / max(self.last - self.began, 0.001)
+        """Up to the last row: a dataset that is done does not grow slower. One answer's pace is its whole second's."""
+        return self.rows / max(self.last - self.began, 1.0)
 
     def seconds_left(self, now: float) -> float | None:
         """At the pace so far; None until there is one, and when nothing is left."""

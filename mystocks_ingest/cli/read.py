@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, TextIO
 
 import click
 
-from mystocks_ingest.cli import PROGRAM, arguments
+from mystocks_ingest.cli import arguments, as_typed
 from mystocks_ingest.cli.arguments import DatasetName, Day, as_json
 from mystocks_ingest.cli.printing import dumps, table
 from mystocks_ingest.errors import ConfigError
@@ -86,7 +86,7 @@ def read(
     _write(rows, form, output, whole=limit is not None)
     if not rows.num_rows:
         whose = f" --symbols {','.join(symbol[:3])}" if symbol else ""
-        hint = f"{PROGRAM} backfill --dataset {wanted}{whose}"
+        hint = f"{as_typed()} backfill --dataset {wanted}{whose}"
         click.echo(f"no rows of {wanted} are stored for this; fetch them with: {hint}", err=True)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mystocks_ingest.cli import PROGRAM
+from mystocks_ingest.cli import as_typed
 from mystocks_ingest.cli.gaps import values
 from mystocks_ingest.cli.printing import dumps, duration, table
 
@@ -69,7 +69,7 @@ def rows(report: Report) -> None:
 def troubles(report: Report) -> None:
     """Refusals by rule, failed requests by source, gaps with their reasons."""
     for (dataset, source, rule), count in report.refused.items():
-        click.echo(f"refused: {count:,} rows of {dataset} from {source} by rule {rule}")
+        click.echo(f"refused: {count:,} {'row' if count == 1 else 'rows'} of {dataset} from {source} by rule {rule}")
     for source, reason in report.failures.items():
         ended = ", ".join(
             f"{count:,} {outcome.value}"
@@ -94,9 +94,11 @@ def troubles(report: Report) -> None:
 def advice(report: Report) -> None:
     """What to type next."""
     if report.refused:
-        click.echo(f"next: {PROGRAM} dead-letters list   # the refused rows, each with its reason")
+        click.echo(f"next: {as_typed()} dead-letters list   # the refused rows, each with its reason")
     if report.status == "partial":
-        click.echo(f"next: the same command again fetches only what is missing; {PROGRAM} sources   # budgets, states")
+        click.echo(
+            f"next: the same command again fetches only what is missing; {as_typed()} sources   # budgets, states"
+        )
     stored = next((d for (d, _), n in report.rows.items() if n and d.startswith("bar_")), None)
     if stored is not None:
-        click.echo(f"next: {PROGRAM} read {stored} 600000.SH --adjust back   # or any symbol you fetched")
+        click.echo(f"next: {as_typed()} read {stored} 600000.SH --adjust back   # or any symbol you fetched")

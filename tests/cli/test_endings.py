@@ -84,7 +84,7 @@ def test_an_interrupted_backfill_says_how_to_resume(monkeypatch: pytest.MonkeyPa
     failing(KeyboardInterrupt())
     ended = command("backfill", env={})
     assert ended.code == 130
-    assert ended.err.strip().endswith("Resume with: mystocks-ingest backfill")
+    assert ended.err.strip().endswith("mystocks-ingest backfill")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

@@ -141,7 +141,7 @@ async def test_an_interrupted_backfill_resumes_to_the_truth(sim: Sim, tmp_path: 
     _, err = await child.communicate()
     assert child.returncode == 130
     last = err.decode().splitlines()[-1]
-    assert "Resume with: mystocks-ingest backfill" in last
+    assert "mystocks-ingest backfill --dataset" in last
     assert "Traceback" not in err.decode()
 
     before = (await sim.calls())["baostock"]["query_history_k_data_plus"]
