@@ -50,7 +50,7 @@ def chosen(name: str, settings: Settings) -> tuple[str, ...]:
     if name == "akshare":
         return AKSHARE
     if name not in names():
-        raise ConfigError(f"unknown source {name!r}; known: auto, akshare, {', '.join(names())}")
+        raise ConfigError(f"unknown source {name!r}; known: auto, {', '.join(names())}")
     return (name,)
 
 
