@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market.datasets import DATASETS, Dataset
+from mystocks_ingest.schema.keyspace import KeySpace, Kind
 from mystocks_ingest.schema.tables import Column, Database, Route, Table
 from mystocks_ingest.schema.types import SIZED, WORDS, Family, misfit
 
@@ -45,6 +54,19 @@ class _ColumnEntry(BaseModel):
     comment: str = ""
 
 
+class _RedisEntry(BaseModel):
+    """Where a Redis table's rows lie; see KeySpace."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pattern: Annotated[str, StringConstraints(min_length=1)]
+    kind: Kind = Kind.HASH
+    expire_seconds: NonNegativeInt | None = None
+    channel: str | None = None
+    stream: str | None = None
+    stream_length: PositiveInt = 10_000
+
+
 class _TableEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,6 +80,7 @@ class _TableEntry(BaseModel):
     time_column: str | None = None
     is_super_table: bool = False
     is_timescale_hypertable: bool = False
+    redis: _RedisEntry | None = None
     comment: str = ""
 
 
@@ -145,7 +168,7 @@ def _translated(error: Any, base: _Path, item: object) -> _Complaint:
         case "missing":
             return _Complaint(at[:-1], f"`{last}` is missing{name}")
         case "extra_forbidden":
-            model = _ColumnEntry if "columns" in at else _TableEntry
+            model = _ColumnEntry if "columns" in at else _RedisEntry if "redis" in at[:-1] else _TableEntry
             return _Complaint(at, f"unknown entry `{last}`{name}; known: {', '.join(model.model_fields)}", on_key=True)
         case "enum":
             return _Complaint(at, f"`{last}` is {error['input']!r}; it must be {error['ctx']['expected']}")
@@ -196,6 +219,7 @@ def _table(entry: _TableEntry, number: int, where: str, complaints: list[_Compla
         is_timescale_hypertable=entry.is_timescale_hypertable,
         comment=entry.comment,
         where=where,
+        key_space=KeySpace(**dict(entry.redis)) if entry.redis is not None else None,
     )
 
 
@@ -272,6 +296,11 @@ def _kind_complaints(entry: _TableEntry, key: Sequence[str], time_column: str | 
             yield "a hypertable needs a `time_column`", at
         elif key and time_column not in key:
             yield f"the key of a hypertable must contain its time column {time_column}", ("key",)
+    if entry.redis is not None:
+        if entry.database_type is not Database.REDIS:
+            yield "only a Redis table has `redis:`", ("redis",)
+        for complaint in KeySpace(**dict(entry.redis)).complaints(key):
+            yield complaint, ("redis", "pattern")
     if entry.is_super_table:
         at = ("is_super_table",)
         if entry.database_type is not Database.TDENGINE:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market.datasets import Dataset
+from mystocks_ingest.schema.keyspace import KeySpace
 from mystocks_ingest.schema.types import arrow_type
 
 
@@ -79,6 +80,7 @@ class Table:
     is_timescale_hypertable: bool = False
     comment: str = ""
     where: str = field(default="", compare=False)
+    key_space: KeySpace | None = None  # of a Redis table: where its rows lie
 
     @property
     def schema(self) -> pa.Schema:
