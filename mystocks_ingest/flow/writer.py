@@ -39,10 +39,10 @@ class Limits:
     is sat out, counted from its beginning; ``drain_seconds`` how long leaving the writer may take.
     """
 
-    batch_rows: int = 100_000
+    batch_rows: int = 122_880  # a row group of the embedded store: whole groups bypass its log
     batch_bytes: int = 32 << 20
     linger_seconds: float = 0.01
-    queue_rows: int = 300_000
+    queue_rows: int = 368_640
     queue_bytes: int = 64 << 20
     retry_seconds: float = 30.0
     drain_seconds: float = 20.0
