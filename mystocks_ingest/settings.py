@@ -54,6 +54,20 @@ class Settings(BaseSettings):
     baostock_endpoint: str | None = Field(None, alias="BAOSTOCK_ENDPOINT")
     baostock_api_key: SecretStr | None = Field(None, alias="BAOSTOCK_API_KEY")
     akshare_endpoint: str | None = Field(None, alias="AKSHARE_ENDPOINT")
+    tdengine_host: str = Field("127.0.0.1", alias="TDENGINE_HOST")  # several: host:port with commas
+    tdengine_port: int = Field(6041, alias="TDENGINE_PORT", ge=1, le=65535)  # of taosAdapter
+    tdengine_user: str = Field("root", alias="TDENGINE_USER")
+    tdengine_password: SecretStr = Field(SecretStr("taosdata"), alias="TDENGINE_PASSWORD")
+    tdengine_pool_size: int = Field(2, alias="TDENGINE_POOL_SIZE", ge=1, le=16)  # each is a process
+    tdengine_connect_seconds: float = Field(5.0, alias="TDENGINE_CONNECT_SECONDS", ge=1)
+    tdengine_statement_seconds: float = Field(30.0, alias="TDENGINE_STATEMENT_SECONDS", ge=1)
+    tdengine_tls: Literal["off", "require", "verify"] = Field("off", alias="TDENGINE_TLS")
+    tdengine_tls_ca: Path | None = Field(None, alias="TDENGINE_TLS_CA")
+    tdengine_database_options: str = Field(
+        "VGROUPS 1 BUFFER 64 KEEP 36500 DURATION 90 WAL_LEVEL 2 WAL_FSYNC_PERIOD 0",
+        alias="TDENGINE_DATABASE_OPTIONS",
+        pattern=r"^[A-Za-z0-9_ ',]*$",
+    )
     mysql_host: str = Field("127.0.0.1", alias="MYSQL_HOST")  # MySQL 8.0 or later, or MariaDB 10.6 or later
     mysql_port: int = Field(3306, alias="MYSQL_PORT", ge=1, le=65535)
     mysql_user: str = Field("root", alias="MYSQL_USER")

@@ -1,0 +1,184 @@
+"""How a table of ``tables.yaml`` stands in TDengine: types, key, DDL. Pure.
+
+TDengine knows no NOT NULL and no DEFAULT; a DATE is stored as the TIMESTAMP of its midnight UTC, a time without a
+zone as if it were UTC. One precision holds for every TIMESTAMP of a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import pyarrow as pa
+
+from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.schema.tables import Column, Table
+from mystocks_ingest.schema.types import WORDS, Family
+from mystocks_ingest.sinks.tdengine.names import listed, literal, quoted
+
+Precision = Literal["ms", "us", "ns"]
+PRECISIONS: tuple[Precision, ...] = ("ms", "us", "ns")
+TEXT_LENGTH = 4_096  # of words that name none: TEXT, JSON, BLOB
+_INTEGERS = {"TINYINT": ("TINYINT", pa.int8()), "SMALLINT": ("SMALLINT", pa.int16()), "BIGINT": ("BIGINT", pa.int64())}
+_KEY_TYPES = frozenset({"INT", "BIGINT", "VARCHAR"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A column as the database has it. ``length``: bytes of VARCHAR and VARBINARY, characters of NCHAR.
+
+    ``arrow`` is the type in which its values cross to and from the child process.
+    """
+
+    name: str
+    word: str
+    arrow: pa.DataType
+    length: int | None = None
+
+    @property
+    def sql(self) -> str:
+        if pa.types.is_decimal(self.arrow):
+            return f"DECIMAL({self.arrow.precision}, {self.arrow.scale})"
+        return self.word if self.length is None else f"{self.word}({self.length})"
+
+
+def stored(column: Column, precision: Precision) -> Stored:
+    """TDengine's type for a column, by the word in the file."""
+    name, word = column.name, column.type
+    length = column.length or TEXT_LENGTH
+    match WORDS[word]:
+        case Family.TEXT if word in ("NCHAR", "NVARCHAR"):
+            return Stored(name, "NCHAR", pa.string(), length)
+        case Family.TEXT | Family.JSON:
+            return Stored(name, "VARCHAR", pa.string(), length)
+        case Family.BYTES:
+            return Stored(name, "VARBINARY", pa.binary(), length)
+        case Family.INTEGER:
+            return Stored(name, *_INTEGERS.get(word, ("INT", pa.int32())))
+        case Family.REAL:
+            short = word in ("FLOAT", "REAL", "FLOAT4")
+            return Stored(name, "FLOAT", pa.float32()) if short else Stored(name, "DOUBLE", pa.float64())
+        case Family.DECIMAL:
+            digits, scale = column.precision or 18, column.scale
+            return Stored(name, "DECIMAL", pa.decimal128(digits, (0 if column.precision else 6) if scale is None else scale))
+        case Family.BOOLEAN:
+            return Stored(name, "BOOL", pa.bool_())
+        case Family.DAY | Family.MOMENT:
+            return Stored(name, "TIMESTAMP", pa.timestamp(precision))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table's columns in TDengine's order: the time, the second part of a composite key, the others; then tags.
+
+    ``key_tags`` name the sub table; other tags are attributes that a later row may change.
+    """
+
+    table: Table
+    precision: Precision
+    columns: tuple[Stored, ...]
+    tags: tuple[Stored, ...]
+    second: str | None
+
+    @property
+    def time(self) -> str:
+        return self.columns[0].name
+
+    @property
+    def key_tags(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.tags if t.name in self.table.key)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.tags if t.name not in self.table.key)
+
+    @property
+    def name(self) -> str:
+        return quoted(self.table.database_name, self.table.name)
+
+
+@lru_cache(maxsize=1024)
+def shape(table: Table, precision: Precision) -> Shape:
+    """Raises ConfigError for a table that TDengine cannot hold."""
+    if not table.key:
+        raise ConfigError(
+            f"{table.where or table.name}: table {table.name} has no key, so nothing can be written to it without "
+            "doubling rows: add `key: [...]` to it"
+        )
+    tags = [c for c in table.columns if c.is_tag]
+    values = [c for c in table.columns if not c.is_tag]
+    parts = [k for k in table.key if k not in {c.name for c in tags}]
+    where = f"{table.where or table.name}: table {table.name}"
+    if not values or stored(values[0], precision).word != "TIMESTAMP" or values[0].name not in parts:
+        raise ConfigError(f"{where}: in TDengine the first column must be a TIMESTAMP and belong to the key")
+    if tags and not any(t.name in table.key for t in tags):
+        raise ConfigError(f"{where}: the key of a super table must hold a tag, for its rows live in a table per tag")
+    if len(parts) > 2:
+        raise ConfigError(
+            f"{where}: beside tags TDengine's key is the time and at most one more column, not {', '.join(parts[1:])}: "
+            "make one of them a tag"
+        )
+    second = next((p for p in parts if p != values[0].name), None)
+    laid = [values[0], *(c for c in values if c.name == second), *(c for c in values[1:] if c.name != second)]
+    columns = tuple(stored(c, precision) for c in laid)
+    if second is not None and columns[1].word not in _KEY_TYPES:
+        raise ConfigError(f"{where}: column {second} of the key must be INT, BIGINT or VARCHAR in TDengine")
+    return Shape(table, precision, columns, tuple(stored(t, precision) for t in tags), second)
+
+
+def finest(tables: Iterable[Table]) -> Precision:
+    """The precision that holds every time of ``tables`` without loss."""
+    units = {c.arrow.unit for t in tables for c in t.columns if pa.types.is_timestamp(c.arrow)}
+    return next((p for p in reversed(PRECISIONS) if p in units), "ms")
+
+
+def create_database(name: str, precision: Precision, options: str) -> str:
+    """The statement that makes a database; ``options`` are TDengine's own words."""
+    return f"CREATE DATABASE IF NOT EXISTS {quoted(name)} PRECISION '{precision}' {options}".rstrip()
+
+
+def ddl(table: Table, precision: Precision = "ms") -> list[str]:
+    """The statements that make ``table``."""
+    made = shape(table, precision)
+    lines = [
+        f"{quoted(c.name)} {c.sql}{' PRIMARY KEY' if c.name == made.second else ''}" for c in made.columns
+    ]
+    kind = "STABLE" if made.tags else "TABLE"
+    tags = f" TAGS ({_described(made.tags)})" if made.tags else ""
+    comment = f" COMMENT {literal(table.comment)}" if table.comment else ""
+    return [f"CREATE {kind} IF NOT EXISTS {made.name} ({', '.join(lines)}){tags}{comment}"]
+
+
+def add(made: Shape, column: Stored) -> str:
+    return f"ALTER {_kind(made)} {made.name} ADD {_part(made, column)} {quoted(column.name)} {column.sql}"
+
+
+def widen(made: Shape, column: Stored) -> str:
+    return f"ALTER {_kind(made)} {made.name} MODIFY {_part(made, column)} {quoted(column.name)} {column.sql}"
+
+
+def insert(made: Shape, names: Sequence[str]) -> str:
+    """The statement that stmt2 prepares; ``names`` of the columns the rows have, tags among them."""
+    columns = [c.name for c in made.columns if c.name in names]
+    marks = ", ".join("?" * len(columns))
+    if not made.tags:
+        return f"INSERT INTO {made.name} ({listed(columns)}) VALUES ({marks})"  # noqa: S608 - names are quoted
+    tags = [t.name for t in made.tags if t.name in names]
+    return (
+        f"INSERT INTO ? USING {made.name} ({listed(tags)}) TAGS ({', '.join('?' * len(tags))}) "
+        f"({listed(columns)}) VALUES ({marks})"
+    )
+
+
+def _described(columns: Iterable[Stored]) -> str:
+    return ", ".join(f"{quoted(c.name)} {c.sql}" for c in columns)
+
+
+def _kind(made: Shape) -> str:
+    return "STABLE" if made.tags else "TABLE"
+
+
+def _part(made: Shape, column: Stored) -> str:
+    return "TAG" if column in made.tags else "COLUMN"
