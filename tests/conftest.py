@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 import psutil
 import pytest
-from servers.fixtures import postgresql_server  # noqa: F401 - fixtures for every test
+from servers.fixtures import mariadb_server, postgresql_server  # noqa: F401 - fixtures for every test
 
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "tests" / "guard"

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .private import Missing, PrivateServer
 
@@ -31,4 +32,11 @@ def served(config: pytest.Config, make: Callable[[], S]) -> Iterator[S]:
 def postgresql_server(pytestconfig: pytest.Config) -> Iterator[PostgreSQL]:
     """Shared by all tests; one that stops or freezes it brings it back."""
     with served(pytestconfig, lambda: PostgreSQL({"fsync": "off"})) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(pytestconfig: pytest.Config) -> Iterator[MariaDB]:
+    """Shared by all tests; one that stops or freezes it brings it back."""
+    with served(pytestconfig, lambda: MariaDB({"innodb_flush_log_at_trx_commit": "1"})) as server:
         yield server
