@@ -1,0 +1,195 @@
+"""Arrow to PostgreSQL and back, by column: COPY's binary form on the way in, its CSV form on the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pgpq
+import pyarrow as pa
+import pyarrow.compute as pc
+from pgpq.encoders import StringEncoderBuilder
+from pgpq.schema import Jsonb
+from pyarrow import csv
+
+from mystocks_ingest.errors import Rejected
+from mystocks_ingest.schema.tables import Column, Table
+from mystocks_ingest.schema.types import WORDS, Family
+from mystocks_ingest.sinks.timescale.ddl import quoted, sql_type
+
+_SLICE = 25_000  # rows encoded at a time: about 10 ms in a thread, about 2 MB
+_PIECE = 1 << 17  # bytes handed to the socket at a time
+_EPOCH_DAYS = 10_957  # from 1970-01-01 to 2000-01-01, where PostgreSQL counts from
+_UNSCALED = 10  # decimals kept of a float in a NUMERIC column that says no scale
+
+
+def wire_type(column: Column) -> pa.DataType:
+    """The Arrow type in which the column's values travel: what the database's column holds, not what we hold."""
+    family, kind = WORDS[column.type], column.arrow
+    if family is Family.DECIMAL and not pa.types.is_decimal(kind):
+        return pa.decimal128(38, (column.scale or 0) if column.precision else _UNSCALED)
+    if family is Family.INTEGER and pa.types.is_boolean(kind):
+        return pa.int16()
+    if family is Family.INTEGER and kind == pa.int8():
+        return pa.int16()
+    if family is Family.MOMENT:
+        return pa.timestamp("us")  # UTC where the column has a zone
+    if pa.types.is_date(kind):
+        return pa.date32()
+    return kind
+
+
+def wired(rows: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
+    """``rows`` reduced to ``columns`` in their wire types. Raises Rejected when a value does not fit."""
+    arrays = []
+    for column in columns:
+        array = rows.column(column.name)
+        wanted = wire_type(column)
+        try:
+            if pa.types.is_timestamp(array.type) and array.type.tz is not None:
+                array = array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.timestamp(array.type.unit))
+            arrays.append(array if array.type == wanted else pc.cast(array, wanted))
+        except pa.ArrowInvalid as exc:
+            raise Rejected(f"{column.name}: {exc}") from exc
+    return pa.RecordBatch.from_arrays(arrays, schema=_wire_schema(columns))
+
+
+def _wire_schema(columns: Sequence[Column]) -> pa.Schema:
+    return pa.schema([pa.field(c.name, wire_type(c)) for c in columns])
+
+
+def parameters(rows: pa.RecordBatch, columns: Sequence[Column]) -> list[list[object]]:
+    """One list per column, as this program's connections take arrays; for small batches only.
+
+    Days and moments are numbers as PostgreSQL holds them, since the driver would make infinity of the first and
+    the last day that Python knows.
+    """
+    found = []
+    for column, array in zip(columns, rows.columns, strict=True):
+        kind = wire_type(column)
+        numbers = array
+        if pa.types.is_date(kind):
+            numbers = pc.subtract(array.cast(pa.int32()), _EPOCH_DAYS)
+        elif pa.types.is_timestamp(kind):
+            numbers = pc.subtract(array.cast(pa.int64()), _EPOCH_DAYS * 86_400_000_000)
+        found.append(numbers.to_pylist())
+    return found
+
+
+def day_number(day: date) -> int:
+    """A day as such a number."""
+    return day.toordinal() - date(2000, 1, 1).toordinal()
+
+
+def array_type(column: Column) -> str:
+    """The SQL array type of one column's values as a parameter; without the column's own length or precision."""
+    return sql_type(column).partition("(")[0] + "[]"
+
+
+def _encoder(columns: Sequence[Column]) -> pgpq.ArrowToPostgresBinaryEncoder:
+    schema = _wire_schema(columns)
+    encoders = {
+        c.name: StringEncoderBuilder.new_with_output(schema.field(c.name), Jsonb())
+        if sql_type(c) == "jsonb"
+        else pgpq.ArrowToPostgresBinaryEncoder.infer_encoder(schema.field(c.name))
+        for c in columns
+    }
+    return pgpq.ArrowToPostgresBinaryEncoder.new_with_encoders(schema, encoders)
+
+
+async def copy_stream(rows: pa.RecordBatch, columns: Sequence[Column]) -> AsyncIterator[memoryview]:
+    """COPY's binary form of wired ``rows``. The next slice is encoded in a thread while one is being sent."""
+    loop = asyncio.get_running_loop()
+    encoder = _encoder(columns)
+    starts = range(0, rows.num_rows, _SLICE)
+
+    def encode(start: int) -> bytes:
+        head = encoder.write_header() if start == 0 else b""
+        body = encoder.write_batch(rows.slice(start, _SLICE))
+        tail = encoder.finish() if start + _SLICE >= rows.num_rows else b""
+        return b"".join((head, body, tail)) if head or tail else body
+
+    ahead = loop.run_in_executor(None, encode, 0)
+    for start in starts:
+        encoded = memoryview(await ahead)
+        if start + _SLICE < rows.num_rows:
+            ahead = loop.run_in_executor(None, encode, start + _SLICE)
+        for at in range(0, len(encoded), _PIECE):
+            yield encoded[at : at + _PIECE]
+
+
+# the way back ----------------------------------------------------------------------------------------------------
+
+
+def selected(column: Column) -> str:
+    """The expression that gives the column in a form Arrow reads without loss."""
+    name, family, kind = quoted(column.name), WORDS[column.type], column.arrow
+    if family is Family.DECIMAL and pa.types.is_floating(kind):
+        return f"{name}::double precision"  # PostgreSQL gives the nearest float; Arrow's cast is off by a bit
+    if family is Family.DECIMAL and pa.types.is_integer(kind):
+        return f"{name}::bigint"
+    if family is Family.INTEGER and pa.types.is_boolean(kind):
+        return f"({name} <> 0)"
+    if family is Family.MOMENT and pa.types.is_date(kind):
+        return f"{name}::date"
+    if sql_type(column) == "timestamp with time zone":
+        return f"({name} AT TIME ZONE 'UTC')"
+    if family is Family.BYTES:
+        return f"encode({name}, 'hex')"
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """CSV of ``selected`` columns to record batches in the table's own types."""
+
+    columns: tuple[Column, ...]
+
+    def decode(self, text: bytes) -> pa.RecordBatch:
+        """Whole rows of CSV as one batch; runs in a thread."""
+        schema = pa.schema([pa.field(c.name, c.arrow) for c in self.columns])
+        if not text:
+            return pa.RecordBatch.from_pylist([], schema=schema)
+        names = [c.name for c in self.columns]
+        read = csv.read_csv(
+            io.BytesIO(text),
+            read_options=csv.ReadOptions(column_names=names, use_threads=False, block_size=len(text) + 1),
+            parse_options=csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
+            convert_options=csv.ConvertOptions(
+                column_types={c.name: _csv_type(c) for c in self.columns},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["t"],
+                false_values=["f"],
+            ),
+        )
+        found = read.combine_chunks().to_batches()[0]
+        return pa.RecordBatch.from_arrays(
+            [_restored(array, c) for array, c in zip(found.columns, self.columns, strict=True)], schema=schema
+        )
+
+
+def _csv_type(column: Column) -> pa.DataType:
+    kind = column.arrow
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us")
+    return pa.string() if pa.types.is_binary(kind) else kind
+
+
+def _restored(array: pa.Array, column: Column) -> pa.Array:
+    kind = column.arrow
+    if pa.types.is_timestamp(kind):
+        array = array.cast(pa.timestamp(kind.unit), safe=False)
+        return array if kind.tz is None else array.cast(pa.int64()).cast(kind)
+    if pa.types.is_binary(kind):
+        return pa.array([None if v is None else bytes.fromhex(v) for v in array.to_pylist()], kind)
+    return array
+
+
+def key_columns(table: Table) -> list[Column]:
+    by_name = {c.name: c for c in table.columns}
+    return [by_name[k] for k in table.key]
