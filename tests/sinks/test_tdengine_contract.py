@@ -24,7 +24,7 @@ COLUMNS = (
     Column("seq", "INT", nullable=False),
     Column("price", "DOUBLE"),
     Column("exact", "DECIMAL", precision=18, scale=4),
-    Column("broad", "DECIMAL", precision=38, scale=10),
+    Column("broad", "DECIMAL", precision=28, scale=10),
     Column("tiny", "TINYINT"),
     Column("small", "SMALLINT"),
     Column("whole", "INT"),

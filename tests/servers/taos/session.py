@@ -7,6 +7,7 @@ import itertools
 import json
 import struct
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +101,9 @@ class Session:
             answer |= work()
         except TaosError as exc:
             answer |= {"code": exc.code, "message": exc.message}
+        except Exception as exc:  # noqa: BLE001 - a flaw of the stand-in; the client is told, the log has the rest
+            traceback.print_exc()
+            answer |= {"code": 0xFFFF, "message": f"the stand-in failed: {exc!r}"}
         if fault is not None and fault.kind == "close_after":
             raise Cut
         return answer | {"timing": time.perf_counter_ns() - started}
