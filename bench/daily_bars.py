@@ -51,7 +51,9 @@ async def _ours(folder: Path, raw: pa.RecordBatch, *, piece: int, workers: int) 
                 stored = 0
                 while answers:
                     answer = answers.pop(0)
-                    for frame in await asyncio.to_thread(normalize, DAILY, answer, source="tushare", fetched_at=FETCHED):
+                    for frame in await asyncio.to_thread(
+                        normalize, DAILY, answer, source="tushare", fetched_at=FETCHED
+                    ):
                         stored += len((await ingest.take(frame, None, now=FETCHED)).accepted)
                 return stored
 

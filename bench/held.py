@@ -29,10 +29,8 @@ async def vendor_rows() -> pa.RecordBatch:
     """Session after session, as whole-market calls give them."""
     held = market()
     window = Window(held.first_day, held.last_day + timedelta(days=1))
-    parts: list[pa.RecordBatch] = []
-    async for frame in SimSource(held, raw=True).fetch(Request(BAR_1D, window)):
-        if frame.dataset == BAR_1D and frame.raw is not None:
-            parts.append(frame.raw)
+    frames = SimSource(held, raw=True).fetch(Request(BAR_1D, window))
+    parts = [frame.raw async for frame in frames if frame.dataset == BAR_1D and frame.raw is not None]
     rows = pa.concat_batches(parts)
     if rows.num_rows < ROWS:
         raise ValueError(f"the simulated market gave {rows.num_rows:,} rows")
