@@ -1,0 +1,7 @@
+"""Redis: the newest quotes, books, positions and cash, where everybody reads them within milliseconds."""
+
+from mystocks_ingest.sinks.redis.connections import Access
+from mystocks_ingest.sinks.redis.database import Place, RedisDatabase
+from mystocks_ingest.sinks.redis.sink import RedisSink
+
+__all__ = ["Access", "Place", "RedisDatabase", "RedisSink"]

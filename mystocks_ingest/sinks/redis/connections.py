@@ -1,0 +1,169 @@
+"""Connections to one Redis server: a bounded pool over the package's own connection, for raw bytes both ways."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import Connection, SSLConnection
+
+from mystocks_ingest.logs import hide
+from mystocks_ingest.sinks.redis.failures import translated
+
+Address = tuple[str, int]
+Bytes = bytes | memoryview
+_REPLIES_A_TURN = 50  # replies read before other tasks get their turn
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a server is spoken to. ``seconds`` bounds one batch's sending and answering."""
+
+    user: str | None = None
+    password: str | None = None
+    database: int = 0
+    client_name: str = "mystocks-ingest"
+    tls: bool = False
+    tls_ca: str | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    tls_verify: bool = True
+    connect_seconds: float = 3.0
+    seconds: float = 10.0
+
+    def connection(self, address: Address) -> Connection:
+        """A connection, not yet open."""
+        hide([self.password])
+        kind: type[Connection] = Connection
+        tls: dict[str, Any] = {}
+        if self.tls:
+            kind = SSLConnection
+            tls = {
+                "ssl_ca_certs": self.tls_ca,
+                "ssl_certfile": self.tls_certificate,
+                "ssl_keyfile": self.tls_key,
+                "ssl_cert_reqs": "required" if self.tls_verify else "none",
+                "ssl_check_hostname": self.tls_verify,
+            }
+        return kind(
+            host=address[0],
+            port=address[1],
+            db=self.database,
+            username=self.user,
+            password=self.password,
+            client_name=self.client_name,
+            protocol=3,
+            socket_connect_timeout=self.connect_seconds,
+            socket_timeout=None,  # one deadline over the whole exchange, set by whoever exchanges
+            socket_keepalive=True,
+            socket_read_size=1 << 16,
+            driver_info=None,
+            **tls,
+        )
+
+
+class Server:
+    """One server's connections, at most ``most`` of them. Errors are those of errors.py, NoLibrary and Moved."""
+
+    def __init__(self, address: Address, access: Access, most: int, *, master: bool = False) -> None:
+        """``master``: each new connection must lead to a master, as Sentinel's clients have to see to."""
+        self.address = address
+        self.where = f"{address[0]}:{address[1]}"
+        self._access = access
+        self._master = master
+        self._closed = False
+        self._free: list[Connection] = []
+        self._turn = asyncio.Semaphore(most)
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[Exchange]:
+        """A connection for one exchange. It is dropped unless every answer was read."""
+        try:
+            async with self._turn, asyncio.timeout(self._access.seconds):
+                exchange = Exchange(await self._connected(), self.where)
+                try:
+                    yield exchange
+                finally:
+                    if exchange.clean and not self._closed:
+                        self._free.append(exchange.connection)
+                    else:
+                        drop(exchange.connection)
+        except (redis_errors.RedisError, OSError, TimeoutError) as exc:
+            raise translated(exc, self.where) from exc
+
+    async def _connected(self) -> Connection:
+        """An idle connection that is still open, or a new one."""
+        while self._free:
+            connection = self._free.pop()
+            try:
+                if connection.is_connected and not await connection.can_read():
+                    return connection
+            except redis_errors.ConnectionError:
+                pass  # the server closed it while it was idle
+            drop(connection)
+        connection = self._access.connection(self.address)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # the package's own gap
+            if self._master:
+                await _require_master(connection)
+        except BaseException:
+            drop(connection)
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed by their users' end."""
+        self._closed = True
+        while self._free:
+            drop(self._free.pop())
+
+
+class Exchange:
+    """Commands out, answers in, on one connection."""
+
+    def __init__(self, connection: Connection, where: str) -> None:
+        self.connection = connection
+        self._where = where
+        self._owed = 0
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is on the way, so that the next user's answers are his own."""
+        return self._owed == 0 and self.connection.is_connected
+
+    async def send(self, parts: Iterable[Bytes], commands: int) -> None:
+        """Send so many complete commands. Waits while the server does not keep up."""
+        self._owed += commands
+        await self.connection.send_packed_command(parts, check_health=False)  # type: ignore[arg-type]  # memoryviews go too
+
+    async def answers(self) -> list[Any]:
+        """The answers to all that was sent, errors among them as values, in our words."""
+        found: list[Any] = []
+        while self._owed:
+            try:
+                found.append(await self.connection.read_response(disconnect_on_error=False))
+            except redis_errors.ResponseError as exc:
+                found.append(translated(exc, self._where))
+            self._owed -= 1
+            if len(found) % _REPLIES_A_TURN == 0:
+                await asyncio.sleep(0)
+        return found
+
+
+async def _require_master(connection: Connection) -> None:
+    await connection.send_command("ROLE", check_health=False)
+    if (await connection.read_response())[0] != b"master":
+        raise redis_errors.ReadOnlyError("it is no master")
+
+
+def drop(connection: Connection) -> None:
+    """Close without waiting for anything: what was not sent is not sent."""
+    writer = connection._writer  # noqa: SLF001 - the package's own way waits until a hung server has read all
+    connection._parser.on_disconnect()  # type: ignore[no-untyped-call]  # noqa: SLF001 - as its own way does
+    connection._reader = connection._writer = None  # noqa: SLF001 - likewise
+    if writer is not None:
+        writer.transport.abort()

@@ -1,0 +1,270 @@
+"""Redis as one database, be it a single server, a master that Sentinel names, or a cluster.
+
+Which server holds a slot is found out at the beginning and again whenever a server is lost or says that a slot has
+moved. Our functions are loaded wherever a server does not know them: at the beginning, and after a failover, a restart
+without its data, or a FUNCTION FLUSH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+from mystocks_ingest.errors import IngestError, Rejected, Unavailable
+from mystocks_ingest.logs import get, hide
+from mystocks_ingest.sinks.redis.connections import Access, Address, Bytes, Server
+from mystocks_ingest.sinks.redis.encoding import SLOTS, command
+from mystocks_ingest.sinks.redis.failures import Lost, Moved, NoLibrary
+from mystocks_ingest.sinks.redis.library import LIBRARY
+
+log = get("redis")
+_TRIES = 4
+_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where Redis is: ``nodes`` are the server, or Sentinels (with their master's name), or nodes of a cluster."""
+
+    nodes: tuple[Address, ...] = (("127.0.0.1", 6379),)
+    master: str | None = None
+    cluster: bool = False
+    sentinel_user: str | None = None
+    sentinel_password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command ready to send, for the server that holds ``slot``."""
+
+    slot: int
+    parts: tuple[Bytes, ...]
+
+
+class RedisDatabase:
+    """``async with RedisDatabase(place, access, pool=8) as database``. ``pool`` bounds the connections to each server."""
+
+    def __init__(self, place: Place, access: Access, *, pool: int = 8) -> None:
+        self._place = place
+        self._access = access
+        self._pool = pool
+        self._servers: dict[Address, Server] = {}
+        self._held: list[Address | None] = []  # by slot in a cluster; one entry otherwise
+        self._locating = asyncio.Lock()
+        self._located = 0
+
+    @property
+    def cluster(self) -> bool:
+        return self._place.cluster
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._locate(0)
+            for server in self.servers:
+                await self._load(server)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+
+    @property
+    def servers(self) -> list[Server]:
+        """Each server that holds keys, as known now."""
+        return [self._server(a) for a in dict.fromkeys(a for a in self._held if a is not None)]
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, in the commands' order. The first error is raised once all others are done.
+
+        Every command must bear being sent twice: what a lost server did is not known.
+        """
+        answers: list[Any] = [None] * len(commands)
+        open_ = list(range(len(commands)))
+        asking: dict[int, Address] = {}
+        for attempt in range(1, _TRIES + 1):
+            located = self._located
+            failed = await self._once(commands, open_, asking, answers)
+            if not failed:
+                return answers
+            open_, asking = sorted(failed), {}
+            for number, error in failed.items():
+                last = attempt == _TRIES or (isinstance(error, Lost) and attempt > 1)
+                match error:
+                    case Moved(asking=address) if not last:
+                        if address is not None:
+                            asking[number] = address
+                    case NoLibrary() | Lost() if not last:
+                        pass
+                    case IngestError():
+                        raise error
+                    case _:
+                        raise Unavailable(f"Redis at {self._nodes()} is being changed: {error}") from error
+            kinds = {type(e) for e in failed.values()}
+            if NoLibrary in kinds:
+                for server in self.servers:
+                    await self._load(server)
+            if Lost in kinds or (Moved in kinds and len(asking) < len(failed)):
+                await self._locate(located)
+        raise AssertionError("the last attempt raises")
+
+    async def each(self, words: Sequence[str | bytes | int]) -> list[Any]:
+        """One command's answers from every server that holds keys."""
+        text = command(*words)
+        found = []
+        for server in self.servers:
+            (answer,) = await _answered(server, [(text,)])
+            if isinstance(answer, Exception):
+                raise answer
+            found.append(answer)
+        return found
+
+    async def scan(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
+        """Keys that match, some of them perhaps twice, in parts."""
+        for server in self.servers:
+            cursor = b"0"
+            while True:
+                words = command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind)
+                (answer,) = await _answered(server, [(words,)])
+                if isinstance(answer, Exception):
+                    raise answer
+                cursor, keys = answer
+                yield keys
+                if int(cursor) == 0:
+                    break
+
+    async def _once(
+        self, commands: Sequence[Command], numbers: Sequence[int], asking: dict[int, Address], answers: list[Any]
+    ) -> dict[int, Exception]:
+        """Send those commands, each server's in one go; the errors by number."""
+        failed: dict[int, Exception] = {}
+        shares: dict[Address, list[int]] = {}
+        for number in numbers:
+            address = asking.get(number) or self._held[commands[number].slot if self.cluster else 0]
+            if address is None:
+                failed[number] = Unavailable(f"Redis cluster at {self._nodes()}: no server holds slot {number}")
+            else:
+                shares.setdefault(address, []).append(number)
+
+        async def share(address: Address, mine: list[int]) -> None:
+            sent = [(command("ASKING"), *commands[n].parts) if n in asking else commands[n].parts for n in mine]
+            try:
+                found = await _answered(self._server(address), sent, asking=[n in asking for n in mine])
+            except (IngestError, Moved, NoLibrary) as exc:
+                failed.update(dict.fromkeys(mine, exc))
+                return
+            for number, answer in zip(mine, found, strict=True):
+                if isinstance(answer, Exception):
+                    failed[number] = answer
+                else:
+                    answers[number] = answer
+
+        if len(shares) == 1:
+            ((address, mine),) = shares.items()
+            await share(address, mine)
+        else:
+            async with asyncio.TaskGroup() as group:
+                for address, mine in shares.items():
+                    group.create_task(share(address, mine), name=f"redis:{address[0]}:{address[1]}")
+        return failed
+
+    def _server(self, address: Address) -> Server:
+        if address not in self._servers:
+            master = self._place.master is not None
+            self._servers[address] = Server(address, self._access, self._pool, master=master)
+        return self._servers[address]
+
+    async def _load(self, server: Server) -> None:
+        (answer,) = await _answered(server, [(command("FUNCTION", "LOAD", "REPLACE", LIBRARY),)])
+        if isinstance(answer, Exception):
+            raise answer
+        log.info("library.loaded", server=server.where)
+
+    # where the servers are --------------------------------------------------------------------------------------
+
+    async def _locate(self, known: int) -> None:
+        """Find out anew which server holds what, unless somebody has since ``known``."""
+        async with self._locating:
+            if self._located != known:
+                return
+            if self.cluster:
+                self._held = await self._slots()
+            elif self._place.master is not None:
+                self._held = [await self._master(self._place.master)]
+            else:
+                self._held = [self._place.nodes[0]]
+            self._located += 1
+            for address in [a for a in self._servers if a not in set(self._held)]:
+                self._servers.pop(address).close()
+
+    async def _master(self, name: str) -> Address:
+        access = replace(
+            self._access, user=self._place.sentinel_user, password=self._place.sentinel_password, database=0,
+            seconds=self._access.connect_seconds,
+        )  # fmt: skip
+        hide([self._place.sentinel_password])
+        words = command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
+        said: IngestError = Unavailable(f"no Sentinel of {self._nodes()} knows a master {name}")
+        for node in self._place.nodes:
+            try:
+                found = await _asked(Server(node, access, 1), words)
+            except IngestError as exc:
+                said = exc
+                continue
+            if isinstance(found, list) and len(found) == 2:
+                return found[0].decode(), int(found[1])
+        raise said
+
+    async def _slots(self) -> list[Address | None]:
+        access = replace(self._access, seconds=self._access.connect_seconds)
+        said: IngestError = Unavailable(f"no node of the Redis cluster {self._nodes()} answers")
+        for node in dict.fromkeys((*(a for a in self._held if a is not None), *self._place.nodes)):
+            try:
+                found = await _asked(Server(node, access, 1), command("CLUSTER", "SLOTS"))
+            except IngestError as exc:
+                said = exc
+                continue
+            held: list[Address | None] = [None] * SLOTS
+            for first, last, (host, port, *_), *_ in found:
+                held[first : last + 1] = [(host.decode() or node[0], port)] * (last + 1 - first)
+            if any(held):
+                return held
+        raise said
+
+    def _nodes(self) -> str:
+        return ",".join(f"{host}:{port}" for host, port in self._place.nodes)
+
+
+async def _asked(server: Server, words: bytes) -> Any:
+    """One answer from a server that is asked this once. Raises an IngestError."""
+    try:
+        (answer,) = await _answered(server, [(words,)])
+    finally:
+        server.close()
+    if isinstance(answer, IngestError):
+        raise answer
+    if isinstance(answer, Exception):
+        raise Rejected(str(answer)) from answer
+    return answer
+
+
+async def _answered(server: Server, commands: Sequence[Sequence[Bytes]], *, asking: Sequence[bool] = ()) -> list[Any]:
+    """One answer for each command; where ``asking``, the command has ASKING before it."""
+    double = asking if any(asking) else ()
+    async with server.borrowed() as exchange:
+        await exchange.send([part for parts in commands for part in parts], len(commands) + sum(double))
+        found = await exchange.answers()
+    if not double:
+        return found
+    answers = iter(found)
+    return [next(answers) if not twice else (next(answers), next(answers))[1] for twice in double]
