@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-from contract import ServerContract, Subject
+from contract import ServerContract, StoreContract, Subject
 from servers.postgresql import PostgreSQL as Server
 
 from mystocks_ingest.ports import Sink
@@ -90,13 +90,13 @@ class TestPostgreSQL(ServerContract):
         return PostgreSQLSubject(postgresql_server)
 
 
-class TestPartitioned(TestPostgreSQL):
+class TestPartitioned(StoreContract):
     @pytest.fixture
     def subject(self, postgresql_server: Server) -> PostgreSQLSubject:
         return PartitionedSubject(postgresql_server)
 
 
-class TestHypertable(TestPostgreSQL):
+class TestHypertable(StoreContract):
     @pytest.fixture
     def subject(self, postgresql_server: Server) -> PostgreSQLSubject:
         if not postgresql_server.timescale:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -183,6 +183,33 @@ async def transaction(connection: Connection, *first: str) -> AsyncIterator[None
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - the first error is the one to tell
             _cut(connection)
         raise
+
+
+async def copied(
+    connection: Connection, table: str, source: AsyncIterator[memoryview], columns: Sequence[str], seconds: float
+) -> None:
+    """COPY ``source`` in binary form into ``table``.
+
+    The driver alone would wait for ever for a full socket to drain, even of a connection that is gone: both end here.
+    """
+    loop = asyncio.get_running_loop()
+    limit = asyncio.timeout(seconds)
+
+    def gone(_: object) -> None:
+        if not limit.expired():
+            limit.reschedule(loop.time())
+
+    try:
+        async with limit:
+            connection.add_termination_listener(gone)
+            await connection.copy_to_table(table, source=source, columns=columns, format="binary")
+    except TimeoutError:
+        if connection.is_closed():
+            raise pg.ConnectionDoesNotExistError("the connection broke amid the rows") from None
+        raise
+    finally:
+        with contextlib.suppress(pg.InterfaceError):  # the connection has been given back already
+            connection.remove_termination_listener(gone)
 
 
 def _cut(connection: Connection) -> None:

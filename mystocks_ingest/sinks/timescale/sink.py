@@ -26,7 +26,7 @@ from mystocks_ingest.errors import ConfigError, Rejected
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.timescale import ddl
-from mystocks_ingest.sinks.timescale.database import Connection, TimescaleDatabase, transaction
+from mystocks_ingest.sinks.timescale.database import Connection, TimescaleDatabase, copied, transaction
 from mystocks_ingest.sinks.timescale.encoding import (
     Decoder,
     copy_stream,
@@ -83,7 +83,7 @@ class TimescaleSink:
             values = parameters(ready, plan.columns)
             await self._database.run(name, lambda c: c.execute(plan.insert, *values))
         else:
-            await self._database.run(name, lambda c: _loaded(c, plan, ready))
+            await self._database.run(name, lambda c: _loaded(c, plan, ready, self._database.where.statement_seconds))
 
     async def read(self, table: Table, query: Query) -> pa.Table:
         """Rows in key order, with the names and types of the table's Arrow schema."""
@@ -177,23 +177,19 @@ class TimescaleSink:
         known |= needed
 
 
-async def _loaded(connection: Connection, plan: Statements, rows: pa.RecordBatch) -> None:
+async def _loaded(connection: Connection, plan: Statements, rows: pa.RecordBatch, seconds: float) -> None:
     """A large batch: straight in where it seems new, else by way of a staging table."""
     table = plan.table
     names = [c.name for c in plan.columns]
     if not await connection.fetchval(plan.known, *_sampled(plan, rows)):
         try:
-            await connection.copy_to_table(
-                table.name, source=copy_stream(rows, plan.columns), columns=names, format="binary"
-            )
+            await copied(connection, table.name, copy_stream(rows, plan.columns), names, seconds)
         except pg.UniqueViolationError:
             pass  # some of them are there, or another writer was faster
         else:
             return
     async with transaction(connection, plan.stage):
-        await connection.copy_to_table(
-            "mystocks_staged", source=copy_stream(rows, plan.columns), columns=names, format="binary"
-        )
+        await copied(connection, "mystocks_staged", copy_stream(rows, plan.columns), names, seconds)
         if rows.num_rows >= _ANALYZED:
             await connection.execute("ANALYZE mystocks_staged")
         await connection.execute(plan.merge_staged.format(*plan.bounds(rows)))
