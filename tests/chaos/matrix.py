@@ -23,6 +23,8 @@ from mystocks_ingest.sim.faults import KINDS
 from mystocks_ingest.sim.server import Sim
 
 SOURCES = {"tushare": "tushare", "baostock": "baostock", "akshare": "akshare"}
+SITES = {"tushare": 1, "baostock": 1, "akshare": 4}  # that a source asks one after the other
+DEADLINES = {"tushare": "3", "baostock": "3", "akshare": "1"}  # akshare's own are multiples of it
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 MOST_SECONDS = 400.0
 
@@ -93,7 +95,7 @@ async def meet(
     if case.fault == "provisional":  # means something only while the session runs
         today = sim.market.last_day
         at, options = datetime.combine(today, time(10, 30), SHANGHAI), {"day": today.isoformat()}
-    program = Program(state, {**sim.environment, "MYSTOCKS_CALL_DEADLINE": "3"}, at)
+    program = Program(state, {**sim.environment, "MYSTOCKS_CALL_DEADLINE": DEADLINES[case.vendor]}, at)
     await sim.fault(case.vendor, case.fault, times=None, **options)
     try:
         ended = await asyncio.to_thread(
