@@ -10,7 +10,14 @@ from tempfile import mkdtemp
 
 import psutil
 import pytest
-from servers.fixtures import mariadb_server, postgresql_server  # noqa: F401 - fixtures for every test
+import structlog
+from servers.fixtures import (  # noqa: F401 - fixtures for every test
+    mariadb_server,
+    postgresql_server,
+    redis_cluster,
+    redis_server,
+    redis_under_sentinel,
+)
 
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "tests" / "guard"
@@ -75,6 +82,13 @@ def _no_child_left() -> Iterator[None]:
     for child in alive:
         child.kill()
     assert not commands, f"left running: {commands}"
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_new() -> Iterator[None]:
+    """A command run in this process sends logs to the stderr of its own test, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
 
 
 def _belongs_to_python(child: psutil.Process) -> bool:
