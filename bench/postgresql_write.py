@@ -26,12 +26,12 @@ from bench.measure import Measurement
 from mystocks_ingest.market.datasets import BAR_1D
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Column, Table, load
-from mystocks_ingest.sinks.timescale import PostgreSQL, TimescaleDatabase, TimescaleSink
+from mystocks_ingest.sinks.timescale import Access, TimescaleDatabase, TimescaleSink
 from mystocks_ingest.sinks.timescale.encoding import copy_stream, wired
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from servers.postgresql import PostgreSQL as Server  # noqa: E402 - the tests' private server
+from servers.postgresql import PostgreSQL  # noqa: E402 - the tests' private server
 
 ROWS = 1_000_000
 SYMBOLS = 5_000
@@ -79,12 +79,12 @@ def made(table: Table, rows: int = ROWS) -> pa.RecordBatch:
 
 
 def run() -> Iterator[Measurement]:
-    with Server(OPTIONS) as server:
+    with PostgreSQL(OPTIONS) as server:
         yield from asyncio.run(_bars(server, bar_table()))
         yield from asyncio.run(_bars(server, bar_table(numeric=True)))
 
 
-async def _bars(server: Server, table: Table) -> list[Measurement]:
+async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
     rows = made(table)
     columns = table.columns
     ready = wired(rows, columns)
@@ -92,7 +92,7 @@ async def _bars(server: Server, table: Table) -> list[Measurement]:
     with binary.open("wb") as out:
         async for part in copy_stream(ready, columns):
             out.write(part)
-    where = PostgreSQL(
+    where = Access(
         host=server.host, port=server.port, user=server.user, password=server.password, timescale=server.timescale,
         statement_seconds=300,
     )  # fmt: skip
@@ -176,7 +176,7 @@ async def _stalls(work: Callable[[], Awaitable[float]]) -> tuple[float, float]:
         watching.cancel()
 
 
-def _to_sql(server: Server, table: Table, rows: pa.RecordBatch) -> float:
+def _to_sql(server: PostgreSQL, table: Table, rows: pa.RecordBatch) -> float:
     """Seconds in which pandas appends ``rows`` to the emptied table, the frame being made beforehand."""
     frame = rows.to_pandas(date_as_object=True)
     engine = sqlalchemy.create_engine(server.url(user=server.user).replace("postgresql:", "postgresql+psycopg:"))

@@ -68,6 +68,17 @@ class Settings(BaseSettings):
         alias="TDENGINE_DATABASE_OPTIONS",
         pattern=r"^[A-Za-z0-9_ ',]*$",
     )
+    postgresql_host: str = Field("127.0.0.1", alias="POSTGRESQL_HOST")  # PostgreSQL 13 or later
+    postgresql_port: int = Field(5432, alias="POSTGRESQL_PORT", ge=1, le=65535)
+    postgresql_user: str = Field("postgres", alias="POSTGRESQL_USER")
+    postgresql_password: SecretStr | None = Field(None, alias="POSTGRESQL_PASSWORD")
+    postgresql_database: str | None = Field(None, alias="POSTGRESQL_DATABASE")  # in place of tables.yaml's
+    postgresql_timescale: Literal["require", "off"] = Field("require", alias="POSTGRESQL_TIMESCALE")
+    postgresql_pool_size: int = Field(4, alias="POSTGRESQL_POOL_SIZE", ge=1, le=64)
+    postgresql_connect_seconds: float = Field(10.0, alias="POSTGRESQL_CONNECT_SECONDS", gt=0)
+    postgresql_statement_seconds: float = Field(60.0, alias="POSTGRESQL_STATEMENT_SECONDS", gt=0)
+    postgresql_tls: Literal["off", "prefer", "require", "verify"] = Field("prefer", alias="POSTGRESQL_TLS")
+    postgresql_tls_ca: Path | None = Field(None, alias="POSTGRESQL_TLS_CA")  # in place of the system's authorities
     mysql_host: str = Field("127.0.0.1", alias="MYSQL_HOST")  # MySQL 8.0 or later, or MariaDB 10.6 or later
     mysql_port: int = Field(3306, alias="MYSQL_PORT", ge=1, le=65535)
     mysql_user: str = Field("root", alias="MYSQL_USER")

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from contract import ServerContract, StoreContract, Subject
-from servers.postgresql import PostgreSQL as Server
+from servers.postgresql import PostgreSQL
 
 from mystocks_ingest.ports import Sink
 from mystocks_ingest.schema.tables import Column, Database, Table
-from mystocks_ingest.sinks.timescale import PostgreSQL, TimescaleDatabase, TimescaleSink
+from mystocks_ingest.sinks.timescale import Access, TimescaleDatabase, TimescaleSink
 
 COLUMNS = (
     Column("symbol", "VARCHAR", 20, nullable=False),
@@ -45,8 +45,8 @@ class PostgreSQLSubject(Subject):
         "not JSON": ("detail", "{"),
     }
 
-    def __init__(self, server: Server) -> None:
-        self.server: Server = server
+    def __init__(self, server: PostgreSQL) -> None:
+        self.server: PostgreSQL = server
 
     def table(self, name: str) -> Table:
         return Table(
@@ -62,13 +62,13 @@ class PostgreSQLSubject(Subject):
 
     @asynccontextmanager
     async def opened(self, *tables: Table, port: int | None = None, pool: int | None = None) -> AsyncIterator[Sink]:
-        where = PostgreSQL(
+        where = Access(
             host=self.server.host,
             port=port or self.server.port,
             user=self.server.user,
             password=self.server.password,
             timescale=self.timescale,
-            pool=pool or 4,
+            pool_size=pool or 4,
             connect_seconds=3,
             statement_seconds=3,
         )
@@ -86,20 +86,19 @@ class HypertableSubject(PartitionedSubject):
 
 class TestPostgreSQL(ServerContract):
     @pytest.fixture
-    def subject(self, postgresql_server: Server) -> PostgreSQLSubject:
+    def subject(self, postgresql_server: PostgreSQL) -> PostgreSQLSubject:
         return PostgreSQLSubject(postgresql_server)
 
 
 class TestPartitioned(StoreContract):
     @pytest.fixture
-    def subject(self, postgresql_server: Server) -> PostgreSQLSubject:
+    def subject(self, postgresql_server: PostgreSQL) -> PostgreSQLSubject:
         return PartitionedSubject(postgresql_server)
 
 
 class TestHypertable(StoreContract):
     @pytest.fixture
-    def subject(self, postgresql_server: Server) -> PostgreSQLSubject:
+    def subject(self, postgresql_server: PostgreSQL) -> PostgreSQLSubject:
         if not postgresql_server.timescale:
             pytest.skip("TimescaleDB is not installed beside this PostgreSQL")
         return HypertableSubject(postgresql_server)
-

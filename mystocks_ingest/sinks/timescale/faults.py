@@ -1,0 +1,71 @@
+"""PostgreSQL's and the driver's errors in our words: by SQLSTATE, whose classes asyncpg's exceptions are."""
+
+from __future__ import annotations
+
+import ssl
+
+from asyncpg import exceptions as pg
+
+from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
+from mystocks_ingest.logs import redact
+from mystocks_ingest.sinks.timescale.access import Access
+
+LOST = (
+    pg.ConnectionDoesNotExistError,
+    pg.ConnectionFailureError,
+    pg.AdminShutdownError,
+    pg.CrashShutdownError,
+    pg.InternalClientError,  # the server's farewell arrived between two statements
+    ConnectionResetError,
+    BrokenPipeError,
+)
+"""The connection is gone; another one may work."""
+
+AGAIN = (pg.SerializationError, pg.DeadlockDetectedError)
+"""Another transaction was in the way; the same one may work now."""
+
+TRANSLATED = (pg.PostgresError, pg.InterfaceError, OSError, TimeoutError, ssl.SSLError)
+
+
+def translated(exc: BaseException, where: Access, database: str) -> IngestError:
+    """The driver's or the server's error in our words, without secrets. Our own mistakes come back as RuntimeError's."""
+    said = redact(str(exc).splitlines()[0]) if str(exc) else type(exc).__name__
+    match exc:
+        case pg.InvalidPasswordError() | pg.InvalidAuthorizationSpecificationError():
+            return ConfigError(
+                f"{where} refuses user {where.user} ({said}): check POSTGRESQL_USER and POSTGRESQL_PASSWORD"
+            )
+        case pg.InvalidCatalogNameError():
+            return ConfigError(
+                f"{where} has no database {database}: create it (CREATE DATABASE {database}), or name another one in "
+                "POSTGRESQL_DATABASE"
+            )
+        case pg.InsufficientPrivilegeError():
+            return ConfigError(f"{where}: user {where.user} may not do this in {database} ({said}): grant the right")
+        case pg.UndefinedTableError() | pg.UndefinedColumnError():
+            return ConfigError(f"{where}, database {database}: {said}: create the tables (schema apply)")
+        case pg.DataError() | pg.IntegrityConstraintViolationError() | pg.CardinalityViolationError():
+            return Rejected(_reason(exc))
+        case pg.ClientConfigurationError():
+            return ConfigError(f"{where}: {said}: check POSTGRESQL_TLS and POSTGRESQL_TLS_CA")
+        case pg.QueryCanceledError():
+            return Unavailable(f"{where} took longer than {where.statement_seconds:g} s: {said}")
+        case ssl.SSLError():
+            return ConfigError(f"{where}: no TLS connection with POSTGRESQL_TLS={where.tls} ({said})")
+        case TimeoutError():
+            return Unavailable(f"{where} does not answer within its time limit")
+        case ConnectionRefusedError():
+            return Unavailable(f"{where} refuses connections: start it, or set POSTGRESQL_HOST and POSTGRESQL_PORT")
+        case OSError():
+            return Unavailable(f"{where} cannot be reached ({exc.strerror or said})")
+        case pg.PostgresSyntaxError() | pg.DatatypeMismatchError() | pg.UndefinedFunctionError():
+            return IngestError(f"{where} does not understand a statement of this program: {said}")
+        case _:
+            return Unavailable(f"{where} cannot serve: {said}")
+
+
+def _reason(exc: BaseException) -> str:
+    """The database's reason with the column it names; never a value, which may be long."""
+    said = redact(str(exc).splitlines()[0])
+    column = getattr(exc, "column_name", None)
+    return f"{said} (column {column})" if column and column not in said else said
