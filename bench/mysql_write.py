@@ -28,7 +28,7 @@ from mystocks_ingest.sinks.mysql.ddl import quoted
 from mystocks_ingest.sinks.mysql.encode import Batch, lines
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from servers.mariadb import MariaDB  # noqa: E402 - the tests' private server
+from servers.mariadb import MariaDB
 
 ROWS = 1_000_000
 SYMBOLS = 5_000

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
-from contract import ALL, ServerContract, Subject, connections, loose, ordinary, plain, replaced, same, without
-from servers.mariadb import ADMIN_PASSWORD, MariaDB
+from contract import ServerContract, Subject
+from servers.mariadb import MariaDB
 
-from mystocks_ingest.errors import ConfigError, Rejected, Unavailable, UnsafeChange
-from mystocks_ingest.market.datasets import Dataset
-from mystocks_ingest.market.frames import Window
-from mystocks_ingest.ports import Query, Sink
-from mystocks_ingest.schema.tables import Column, Database, Table, load
+from mystocks_ingest.ports import Sink
+from mystocks_ingest.schema.tables import Column, Database, Table
 from mystocks_ingest.sinks.mysql import Access, MySQLDatabase, MySQLSink
-from mystocks_ingest.sinks.mysql.ddl import ddl
 
 DATABASE = "quant_research"
 

@@ -15,6 +15,8 @@ from mystocks_ingest.sinks.mysql.wire import Wire
 
 log = get("mysql")
 
+_THERE_ALREADY = 1060
+
 
 async def ensure(wire: Wire, tables: Iterable[Table], database: str | None) -> None:
     """Create what is missing and add the columns that tables have gained.
@@ -89,7 +91,11 @@ async def _compare(wire: Wire, database: str, table: Table, stored: dict[str, st
                     f"{table.where}: table {table.name} holds rows and cannot gain column {column.name}, which may not "
                     "be null: let it be null, or give it a default"
                 )
-            await wire.run(widening(table, column, database=database))
+            try:
+                await wire.run(widening(table, column, database=database))
+            except err.Error as exc:
+                if code_of(exc) != _THERE_ALREADY:  # another process was faster
+                    raise
             log.info("table.widened", table=table.name, column=column.name)
         elif not same_type(column, stored[column.name]):
             raise UnsafeChange(

@@ -16,7 +16,7 @@ from pymysql import err
 from mystocks_ingest.errors import ConfigError, IngestError, Unavailable
 from mystocks_ingest.logs import get
 from mystocks_ingest.sinks.mysql.access import Access
-from mystocks_ingest.sinks.mysql.faults import AGAIN, code_of, lost, translated
+from mystocks_ingest.sinks.mysql.faults import DEADLOCK, code_of, lost, translated
 from mystocks_ingest.sinks.mysql.wire import Wire
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class MySQLDatabase:
                     raise _Again(exc) from exc
                 raise translated(exc, self.access) from exc
             sound = await self._settled(wire)
-            if code_of(exc) in AGAIN:
+            if code_of(exc) == DEADLOCK:
                 raise _Again(exc) from exc
             raise translated(exc, self.access) from exc
         except IngestError:
@@ -210,7 +210,7 @@ class MySQLDatabase:
         await wire.run("SET NAMES utf8mb4")
         await wire.run(
             f"SET SESSION sql_mode = '{_STRICT}', time_zone = '+00:00', sql_notes = 0, {limit}, "
-            f"innodb_lock_wait_timeout = {max(1, min(50, int(seconds)))}"
+            f"innodb_lock_wait_timeout = {max(1, min(50, int(seconds * 0.8)))}"
         )
 
     def _drop_idle(self) -> None:

@@ -13,14 +13,14 @@ from mystocks_ingest.sinks.mysql.access import Access
 LOST = frozenset({0, 1053, 1152, 1153, 1159, 1161, 1927, 2006, 2013, 2014, 2055, 4031})
 """The connection is gone: shutdown, killed, idle for too long, cut."""
 
-AGAIN = frozenset({1205, 1213, 3572})
-"""Another transaction holds the rows."""
+DEADLOCK = 1213
+"""The server chose our transaction to give way; it is to be sent again."""
 
-BULK_OFF = frozenset({1148, 1235, 2068, 3948, 3950, 4166})
+BULK_OFF = frozenset({1148, 2068, 3948, 3950, 4166})
 """The server or this account may not load a file sent by its client."""
 
-NO_STAGE = frozenset({1044, 1142, 1227, 1290})
-"""This account may not create temporary tables."""
+NO_STAGE = frozenset({1044, 1142, 1227, 1785, 1786, 1787, 3750})
+"""This account may not create temporary tables, or the server takes none such as ours."""
 
 _ROWS = frozenset(
     {
@@ -29,6 +29,7 @@ _ROWS = frozenset(
         4037, 4038, 4078,
     }
 )  # fmt: skip
+_HELD = frozenset({1205, DEADLOCK, 3572})  # another transaction holds the rows
 _CROWDED = frozenset({1040, 1041, 1129, 1203, 1226, 3032})
 _FULL = frozenset({1021, 1030, 1037, 1038, 1114, 1118, 1135, 1206, 1297, 3019})
 _READ_ONLY = frozenset({1290, 1792, 1836, 3100, 3101})
@@ -82,7 +83,7 @@ def translated(exc: BaseException, access: Access) -> IngestError:
             return ConfigError(f"{at}: {said}: set MYSQL_TLS=prefer or off, or let the server offer TLS")
         case 1071 | 1074 | 1170:
             return ConfigError(f"{at}: {said}: make the columns shorter in tables.yaml, keys above all")
-    if code in AGAIN:
+    if code in _HELD:
         return Unavailable(f"{at}: {said}", after=0.05)
     if code in _CROWDED:
         return Unavailable(f"{at} takes no more connections: {said}")

@@ -8,7 +8,7 @@ in packets that every server takes.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Any
 
 from aiomysql.connection import Connection, MySQLResult
@@ -28,8 +28,8 @@ NO_TLS = 2026
 class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
     """An open connection. Made by ``Wire.opened``; ended by ``quit`` or ``abort``."""
 
-    _reader: Any
-    _writer: Any
+    _reader: Any = None
+    _writer: Any = None
     _result: Any
     _ssl_context: ssl.SSLContext | None
     _next_seq_id: int
@@ -42,6 +42,7 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
     used_at = 0.0
 
     def __init__(self, access: Access) -> None:
+        context = access.context()
         super().__init__(
             host=access.host,
             port=access.port,
@@ -50,7 +51,7 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
             charset="utf8mb4",
             autocommit=True,
             local_infile=True,
-            ssl=access.context(),
+            ssl=context,
             program_name=APPLICATION,
         )
         self._local_infile = False  # announced to the server, and yet no file of ours is ever its to name
@@ -109,7 +110,7 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
         """A statement whose answer does not matter, such as BEGIN."""
         await self.query(statement)
 
-    async def load(self, statement: str, parts: AsyncIterable[bytes | memoryview]) -> str:
+    async def load(self, statement: str, parts: AsyncIterable[memoryview]) -> str:
         """``LOAD DATA LOCAL``, fed from ``parts``; the server's summary (``Records: 3  Deleted: 0 ...``)."""
         await self._execute_command(COMMAND.COM_QUERY, statement)
         packet = await self._read_packet()
@@ -118,9 +119,8 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
         step = max(1024, min(PACKET, self.packet_limit // 2))
         try:
             async for part in parts:
-                view = memoryview(part)
-                for at in range(0, len(view), step):
-                    piece = view[at : at + step]
+                for at in range(0, len(part), step):
+                    piece = part[at : at + step]
                     self._writer.write(len(piece).to_bytes(3, "little") + bytes([self._next_seq_id]) + piece)
                     self._next_seq_id = (self._next_seq_id + 1) % 256
                     await self._writer.drain()
@@ -133,9 +133,9 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
         self.write_packet(b"")
         answer = OKPacketWrapper(await self._read_packet())
         self.server_status = answer.server_status
-        return bytes(answer.message).decode("utf-8", "replace").strip("\0\x01 ").lstrip("&'()*+,-./:;<=>?@")
+        return bytes(answer.message).decode("utf-8", "replace")
 
-    async def rows(self, statement: str) -> AsyncIterator[bytes]:
+    async def rows(self, statement: str) -> AsyncGenerator[bytes, None]:
         """The row packets of a query as they come, in runs of about half a megabyte that end where a row ends."""
         await self._execute_command(COMMAND.COM_QUERY, statement)
         head = MySQLResult(self)
