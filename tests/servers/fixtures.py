@@ -11,8 +11,9 @@ import pytest
 from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .private import Missing, PrivateServer
+from .redis import Redis, RedisCluster, RedisUnderSentinel
 
-S = TypeVar("S", bound=PrivateServer)
+S = TypeVar("S", bound=PrivateServer | RedisCluster | RedisUnderSentinel)
 
 
 @contextmanager
@@ -40,3 +41,24 @@ def mariadb_server(pytestconfig: pytest.Config) -> Iterator[MariaDB]:
     """Shared by all tests; one that stops or freezes it brings it back."""
     with served(pytestconfig, lambda: MariaDB({"innodb_flush_log_at_trx_commit": "1"})) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(pytestconfig: pytest.Config) -> Iterator[Redis]:
+    """Shared by all tests; one that stops or freezes it brings it back."""
+    with served(pytestconfig, Redis) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_under_sentinel(pytestconfig: pytest.Config) -> Iterator[RedisUnderSentinel]:
+    """Shared by all tests; one that breaks it mends it."""
+    with served(pytestconfig, RedisUnderSentinel) as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(pytestconfig: pytest.Config) -> Iterator[RedisCluster]:
+    """Shared by all tests; one that breaks it mends it."""
+    with served(pytestconfig, RedisCluster) as group:
+        yield group

@@ -12,7 +12,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio.connection import Connection, SSLConnection
 
 from mystocks_ingest.logs import hide
-from mystocks_ingest.sinks.redis.failures import translated
+from mystocks_ingest.sinks.redis.failures import Lost, translated
 
 Address = tuple[str, int]
 Bytes = bytes | memoryview
@@ -93,14 +93,17 @@ class Server:
                     else:
                         drop(exchange.connection)
         except (redis_errors.RedisError, OSError, TimeoutError) as exc:
-            raise translated(exc, self.where) from exc
+            error = translated(exc, self.where)
+            if isinstance(error, Lost):
+                self._forget()  # what ended one connection has most likely ended its idle neighbours
+            raise error from exc
 
     async def _connected(self) -> Connection:
         """An idle connection that is still open, or a new one."""
         while self._free:
             connection = self._free.pop()
             try:
-                if connection.is_connected and not await connection.can_read():
+                if _open(connection) and not await connection.can_read():
                     return connection
             except redis_errors.ConnectionError:
                 pass  # the server closed it while it was idle
@@ -118,6 +121,9 @@ class Server:
     def close(self) -> None:
         """Close the idle connections; those in use are closed by their users' end."""
         self._closed = True
+        self._forget()
+
+    def _forget(self) -> None:
         while self._free:
             drop(self._free.pop())
 
@@ -133,7 +139,7 @@ class Exchange:
     @property
     def clean(self) -> bool:
         """Whether nothing is on the way, so that the next user's answers are his own."""
-        return self._owed == 0 and self.connection.is_connected
+        return self._owed == 0 and _open(self.connection)
 
     async def send(self, parts: Iterable[Bytes], commands: int) -> None:
         """Send so many complete commands. Waits while the server does not keep up."""
@@ -152,6 +158,12 @@ class Exchange:
             if len(found) % _REPLIES_A_TURN == 0:
                 await asyncio.sleep(0)
         return found
+
+
+def _open(connection: Connection) -> bool:
+    """Whether no end has closed it; after a reset the package's own answer is still yes."""
+    writer = connection._writer  # noqa: SLF001 - nothing public tells
+    return writer is not None and not writer.is_closing()
 
 
 async def _require_master(connection: Connection) -> None:

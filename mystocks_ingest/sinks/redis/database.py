@@ -74,6 +74,7 @@ class RedisDatabase:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+        await asyncio.sleep(0)  # the sockets are closed in the loop's next turn
 
     def _close(self) -> None:
         for server in self._servers.values():
