@@ -54,6 +54,11 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
             return ConfigError(f"{where}: no TLS connection with POSTGRESQL_TLS={where.tls} ({said})")
         case TimeoutError():
             return Unavailable(f"{where} does not answer within its time limit")
+        case ConnectionError() if "SSL upgrade" in said:  # the driver has no class of its own for it
+            return ConfigError(
+                f"{where}: no TLS connection with POSTGRESQL_TLS={where.tls}, for the server offers none: set up TLS "
+                "there, or set POSTGRESQL_TLS=off"
+            )
         case ConnectionRefusedError():
             return Unavailable(f"{where} refuses connections: start it, or set POSTGRESQL_HOST and POSTGRESQL_PORT")
         case OSError():
