@@ -15,8 +15,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from mystocks_ingest import sources
-from mystocks_ingest.errors import ConfigError
+from mystocks_ingest import sinks, sources
 from mystocks_ingest.flow.backfill import Backfill
 from mystocks_ingest.flow.ingest import Ingest
 from mystocks_ingest.flow.plan import PlanLine
@@ -24,6 +23,7 @@ from mystocks_ingest.flow.reference import Reference
 from mystocks_ingest.flow.replay import Choice, Replayed, replay
 from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
 from mystocks_ingest.flow.run import Run as Roster
+from mystocks_ingest.flow.stores import Stores, read_everywhere
 from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
@@ -32,13 +32,14 @@ from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Da
 from mystocks_ingest.market.frames import Symbol, Window
 from mystocks_ingest.market.instruments import Instruments
 from mystocks_ingest.monitor.journal import EmbeddedJournal
-from mystocks_ingest.ports import Query, Run, Source
+from mystocks_ingest.ports import Query, Run, Sink, Source
 from mystocks_ingest.schema import tables
-from mystocks_ingest.schema.tables import Tables
+from mystocks_ingest.schema.tables import Database, Table, Tables
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
 
 Clock = Callable[[], datetime]
+EMBEDDED = Database.EMBEDDED.store
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Service:
 
     settings: Settings
     tables: Tables
-    sink: EmbeddedSink
+    sink: Stores
     journal: EmbeddedJournal
     now: Clock
     _sources: dict[str, Source] = field(default_factory=dict)
@@ -101,7 +102,8 @@ class Service:
 
     async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
         """Stored rows, prices adjusted on read. Raises ConfigError where factors are wanted and none is stored."""
-        rows = await self.sink.read(self.tables.holder(wanted), Query(symbols=symbols, window=window))
+        query = Query(symbols=symbols, window=window)
+        rows = await read_everywhere(wanted, query, tables=self.tables, sink=self.sink)
         if adjust == "none" or not rows.num_rows:
             return rows
         factors = await self.sink.read(self.tables.holder(ADJ_FACTOR), Query(symbols=symbols))
@@ -118,7 +120,7 @@ class Service:
     async def _backfill(self, job: Job, watch: Watch, *, run_id: str) -> AsyncIterator[Backfill]:
         async with AsyncExitStack() as stack:
             writers = {
-                table.name: await stack.enter_async_context(Writer(self.sink, table))
+                table: await stack.enter_async_context(Writer(self.sink, table))
                 for table in self.tables.all
                 if table.dataset is not None and table.key
             }
@@ -149,16 +151,22 @@ def _digest(report: Report) -> Mapping[str, object]:
 
 @asynccontextmanager
 async def opened(settings: Settings, *, now: Clock) -> AsyncIterator[Service]:
-    """The service on its stores. Raises ConfigError (settings, tables file, store) and StoreBusy."""
-    if settings.stores:
-        raise ConfigError(
-            f"MYSTOCKS_STORES names {settings.stores}, and this version keeps everything in the embedded store: unset it"
-        )
-    desired = tables.load(settings.config_dir / "tables.yaml").placed(())
+    """The service on its stores, every table there as described.
+
+    Raises ConfigError (settings, tables file, a server's rights), StoreBusy, UnsafeChange, and Unavailable when a
+    named database does not answer: it is never replaced silently by the embedded store.
+    """
+    named = [name for name in settings.stores.split(",") if name]
+    desired = tables.load(settings.config_dir / "tables.yaml").placed(named)
+    homes: dict[str, list[Table]] = {name: [] for name in named}
+    for table in desired.all:
+        homes.setdefault(table.database_type.store, []).append(table)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
-        sink = await EmbeddedSink.opened(database, desired.all)
         journal = await EmbeddedJournal.opened(database, now=now)
-        service = Service(settings, desired, sink, journal, now)
+        opening: dict[str, Sink] = {EMBEDDED: await EmbeddedSink.opened(database, homes.pop(EMBEDDED, []))}
+        for name, here in homes.items():
+            opening[name] = await stack.enter_async_context(sinks.opened_sink(name, settings, here, now=now))
+        service = Service(settings, desired, Stores(opening), journal, now)
         stack.push_async_callback(service._close)  # noqa: SLF001 - the service's own life
         yield service

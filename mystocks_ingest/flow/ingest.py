@@ -21,7 +21,7 @@ from mystocks_ingest.market.checks import Context, Refused, check
 from mystocks_ingest.market.datasets import SHANGHAI
 from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.ports import DeadLetter, Journal, Offer
-from mystocks_ingest.schema.tables import Route, Tables
+from mystocks_ingest.schema.tables import Route, Table, Tables
 
 log = get("ingest")
 
@@ -37,10 +37,10 @@ class Taken:
 
 @dataclass(frozen=True)
 class Ingest:
-    """The way from a source's frame to durable rows. ``writers`` are keyed by table name."""
+    """The way from a source's frame to durable rows. There is one writer a table."""
 
     tables: Tables
-    writers: Mapping[str, Writer]
+    writers: Mapping[Table, Writer]
     journal: Journal
     context: Callable[[], Context]
     run_id: str
@@ -64,7 +64,7 @@ class Ingest:
         """Write to every table of the route: the rows that are stored, and those a database refused."""
         routes = self.tables.routes(frame.dataset)
         results = await asyncio.gather(
-            *(self.writers[t.name].write(frame.rows) for t in routes), return_exceptions=True
+            *(self.writers[t].write(frame.rows) for t in routes), return_exceptions=True
         )
         reasons: dict[int, str] = {}
         for table, result in zip(routes, results, strict=True):
