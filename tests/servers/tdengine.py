@@ -14,24 +14,28 @@ from .private import PrivateServer, free_port
 
 
 class TaosServer(PrivateServer):
-    """The stand-in. What it holds survives ``kill`` and ``start``."""
+    """The stand-in. What it holds survives ``kill`` and ``start``, unless it ``keeps`` nothing."""
 
     name = "taos"
 
-    def __init__(self, *, user: str = "root", password: str = "taosdata", version: str | None = None) -> None:  # noqa: S107 - the vendor's default
+    def __init__(
+        self, *, user: str = "root", password: str = "taosdata", version: str | None = None, keeps: bool = True
+    ) -> None:  # noqa: S107 - the vendor's default
         super().__init__()
         self.owner = None  # it has no scruples about root
         self.control = free_port()
         self.user = user
         self.password = password
         self._version = version
+        self._keeps = keeps
 
     def prepare(self) -> None:
         """Nothing: its folder is made."""
 
     def command(self) -> list[str]:
         options = {"port": self.port, "control": self.control, "user": self.user, "password": self.password}
-        words = [sys.executable, "-m", "servers.taos", "--folder", str(self.folder)]
+        words = [sys.executable, "-m", "servers.taos"]
+        words += ["--folder", str(self.folder)] if self._keeps else []
         for option, value in options.items():
             words += [f"--{option}", str(value)]
         return words if self._version is None else [*words, "--version", self._version]

@@ -114,5 +114,3 @@ class TestTDengine(ServerContract):
         options = Options(server.host, server.port, server.user, server.password, connections=1)
         async with TDengineDatabase(options) as database:
             await database.execute(f"DROP DATABASE IF EXISTS {name}")
-
-

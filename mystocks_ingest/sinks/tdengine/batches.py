@@ -102,9 +102,7 @@ def _short_enough(cuts: list[int]) -> list[int]:
     return found
 
 
-def _grouped(
-    rows: pa.RecordBatch, tags: tuple[str, ...]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp] | None]:
+def _grouped(rows: pa.RecordBatch, tags: tuple[str, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp] | None]:
     """A number per row for its sub table, and the order that brings equal ones together (None: they are)."""
     codes = np.zeros(rows.num_rows, np.int64)
     for name in tags:

@@ -66,8 +66,8 @@ _TAGS = {
 class Worker:
     """The one connection and its prepared statements."""
 
-    def __init__(self, where: dict[str, str], incoming: int, outgoing: int) -> None:
-        self._where = where
+    def __init__(self, dsn: str, incoming: int, outgoing: int) -> None:
+        self._dsn = dsn
         self._incoming = incoming
         self._outgoing = outgoing
         self._connection: Any = None
@@ -108,7 +108,7 @@ class Worker:
     def _connect(self) -> dict[str, Any]:
         self._statements.clear()
         self._connection = None
-        self._connection = taosws.connect(self._where["dsn"], user=self._where["user"], password=self._where["password"])
+        self._connection = taosws.connect(self._dsn)
         return {"version": str(next(iter(self._connection.query("SELECT server_version()")))[0])}
 
     def _insert(self, call: dict[str, Any]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         call = json.loads(line)
         if worker is None:
-            worker = Worker(call, incoming, outgoing)
+            worker = Worker(call["dsn"], incoming, outgoing)
             continue
         answers.write(json.dumps(worker.answer(call)).encode() + b"\n")
         answers.flush()

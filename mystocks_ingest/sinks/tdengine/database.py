@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -64,8 +65,8 @@ class Options:
         return f"{self.host}:{self.port}"
 
     @property
-    def where(self) -> Answer:
-        """What the child is told; user and password beside the DSN, so that any character may stand in them."""
+    def dsn(self) -> str:
+        """The address for taos-ws-py. All of it is in here: what is given beside a DSN makes it try localhost too."""
         hosts = ",".join(h if ":" in h else f"{h}:{self.port}" for h in self.host.replace(" ", "").split(","))
         settings: dict[str, str | int] = {
             "read_timeout": math.ceil(self.timeout_seconds),
@@ -78,10 +79,10 @@ class Options:
         if self.tls == "verify":
             settings |= {"tls_mode": "verify_identity"}
         if self.tls_ca:
-            settings |= {"tls_ca": self.tls_ca}
+            settings |= {"tls_ca": quote(self.tls_ca, safe="/")}
         options = "&".join(f"{name}={value}" for name, value in settings.items())
-        scheme = "ws" if self.tls == "off" else "wss"
-        return {"dsn": f"{scheme}://{hosts}?{options}", "user": self.user, "password": self.password}
+        who = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
+        return f"{'ws' if self.tls == 'off' else 'wss'}://{who}@{hosts}?{options}"
 
 
 class Line:
@@ -132,7 +133,7 @@ class Line:
         child = self._child
         if child is None or not child.alive:
             await self.end()
-            child = self._child = await spawn(self._options.where)
+            child = self._child = await spawn(self._options.dsn)
             try:
                 await self._asked(child, {"do": "leave"}, None, _START_SECONDS)
             except Broken as exc:
@@ -149,7 +150,9 @@ class Line:
                 answer = await child.ask({"do": "connect"})
         except (TimeoutError, Lost) as exc:
             await self.end()
-            said = f"no answer within {self._options.connect_seconds:g} s" if isinstance(exc, TimeoutError) else str(exc)
+            said = (
+                f"no answer within {self._options.connect_seconds:g} s" if isinstance(exc, TimeoutError) else str(exc)
+            )
             raise unreached(said, self._options.place) from exc
         except asyncio.CancelledError:
             await self.end()
@@ -234,4 +237,6 @@ def _recent(version: str, place: str) -> None:
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
     if numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise ConfigError(f"TDengine at {place} is version {version}, and {oldest} or newer is needed: upgrade the server")
+        raise ConfigError(
+            f"TDengine at {place} is version {version}, and {oldest} or newer is needed: upgrade the server"
+        )

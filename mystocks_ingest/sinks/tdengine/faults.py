@@ -38,11 +38,15 @@ def translated(code: int | None, text: str, place: str) -> IngestError:
     if code in _ROWS:
         return Rejected(f"TDengine: {_ROWS[code]}: {said}")
     if code == 0x0357:
-        return ConfigError(f"TDengine at {place} refuses the user or password: check TDENGINE_USER and TDENGINE_PASSWORD")
+        return ConfigError(
+            f"TDengine at {place} refuses the user or password: check TDENGINE_USER and TDENGINE_PASSWORD"
+        )
     if code in _RIGHTS:
         return ConfigError(f"TDengine at {place} denies the right: {said}: grant it to TDENGINE_USER")
     if code == 0x0388:
-        return ConfigError(f"TDengine at {place} has no such database any more ({said}): start again, and it is made anew")
+        return ConfigError(
+            f"TDengine at {place} has no such database any more ({said}): start again, and it is made anew"
+        )
     if code in _MISSING:
         return ConfigError(f"TDengine at {place} has no such table any more ({said}): start again, and it is made anew")
     if code == 0x03BA:

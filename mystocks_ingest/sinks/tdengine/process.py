@@ -171,8 +171,8 @@ class Child(asyncio.SubprocessProtocol):
             self.gone.set_result(None)
 
 
-async def spawn(where: Answer) -> Child:
-    """A process that is told ``where`` the server is (dsn, user, password) and has not connected yet."""
+async def spawn(dsn: str) -> Child:
+    """A process that knows where the server is and has not connected yet. Raises Unavailable."""
     environment = {k: v for k, v in os.environ.items() if not any(s in k.upper() for s in _SECRET_NAMES)}
     environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)  # what we can import, the child can
     incoming, outgoing = Shared(), Shared()
@@ -190,7 +190,5 @@ async def spawn(where: Answer) -> Child:
         incoming.close()
         outgoing.close()
         raise
-    child.tell(where)
+    child.tell({"dsn": dsn})
     return child
-
-

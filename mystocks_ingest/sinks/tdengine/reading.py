@@ -54,7 +54,8 @@ def statement(made: Shape, query: Query) -> tuple[str, list[Stored]]:
 def answered(rows: pa.RecordBatch, columns: Sequence[Stored], schema: pa.Schema) -> pa.RecordBatch:
     """The child's columns in the table's types."""
     arrays = [
-        _restored(rows.column(i), stored, field.type) for i, (stored, field) in enumerate(zip(columns, schema, strict=True))
+        _restored(rows.column(i), stored, field.type)
+        for i, (stored, field) in enumerate(zip(columns, schema, strict=True))
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 

@@ -62,7 +62,9 @@ def stored(column: Column, precision: Precision) -> Stored:
             return Stored(name, "FLOAT", pa.float32()) if short else Stored(name, "DOUBLE", pa.float64())
         case Family.DECIMAL:
             digits, scale = column.precision or 18, column.scale
-            return Stored(name, "DECIMAL", pa.decimal128(digits, (0 if column.precision else 6) if scale is None else scale))
+            return Stored(
+                name, "DECIMAL", pa.decimal128(digits, (0 if column.precision else 6) if scale is None else scale)
+            )
         case Family.BOOLEAN:
             return Stored(name, "BOOL", pa.bool_())
         case Family.DAY | Family.MOMENT:
@@ -142,9 +144,7 @@ def create_database(name: str, precision: Precision, options: str) -> str:
 def ddl(table: Table, precision: Precision = "ms") -> list[str]:
     """The statements that make ``table``."""
     made = shape(table, precision)
-    lines = [
-        f"{quoted(c.name)} {c.sql}{' PRIMARY KEY' if c.name == made.second else ''}" for c in made.columns
-    ]
+    lines = [f"{quoted(c.name)} {c.sql}{' PRIMARY KEY' if c.name == made.second else ''}" for c in made.columns]
     kind = "STABLE" if made.tags else "TABLE"
     tags = f" TAGS ({_described(made.tags)})" if made.tags else ""
     comment = f" COMMENT {literal(table.comment)}" if table.comment else ""

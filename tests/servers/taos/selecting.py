@@ -126,6 +126,7 @@ def select(query: Select, source: Answer, database: Database | None) -> Answer:
         table = table.slice(query.offset, query.limit)
     kinds = [scope.column(e, label) for e, label in wanted]
     columns = [_one(scope.value(e, table), table.num_rows) for e, _ in wanted]
+    columns = [c.cast(pa.string()) if pa.types.is_null(c.type) else c for c in columns]
     if query.distinct:
         labels = [str(i) for i in range(len(columns))]
         unique = pa.table(columns, names=labels).group_by(labels).aggregate([])

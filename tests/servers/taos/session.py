@@ -186,7 +186,11 @@ class Session:
         answer, at = self._results.get(number, (Answer([], []), 0))
         rows = min(BLOCK_ROWS, answer.rows - at)
         if rows and not code:
-            body = wire.block(answer, at, rows)
+            try:
+                body = wire.block(answer, at, rows)
+            except Exception as exc:  # noqa: BLE001 - as in _answered
+                traceback.print_exc()
+                code, message = 0xFFFF, f"the stand-in failed: {exc!r}".encode()
             self._results[number] = (answer, at + rows)
         head = struct.pack("<QQHQQII", (1 << 64) - 1, 7, 1, 0, request, code, len(message)) + message
         head += struct.pack("<QB", number, 0 if body else 1)
