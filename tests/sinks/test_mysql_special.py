@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from contract import ALL, ordinary, replaced, same, without
+from contract import ALL, ordinary, plain, replaced, same, without
 from servers.fixtures import served
 from servers.mariadb import MariaDB
 from test_mysql import DATABASE, MySQLSubject
@@ -267,6 +267,19 @@ async def test_a_statement_that_takes_too_long_is_ended(subject: MySQLSubject) -
         with pytest.raises(Unavailable, match=r"1 s"):
             await database.run(lambda wire: wire.run("SELECT BENCHMARK(10000000000, MD5('x'))"))
         assert time.monotonic() - began < 3
+
+
+async def test_a_reader_may_take_longer_than_a_statement(subject: MySQLSubject) -> None:
+    table = subject.fresh()
+    rows = ordinary(table, 20_000)
+    async with opened(subject.access(statement_seconds=1.0), table) as sink:
+        await sink.write(table, rows)
+        parts = []
+        async for part in sink.stream(table, ALL):
+            parts.append(part)
+            await asyncio.sleep(1.5 / len(parts))
+        assert len(parts) > 3
+        assert plain(table, pa.Table.from_batches(parts)) == plain(table, rows)
 
 
 async def test_rows_another_transaction_holds_are_unavailable_and_pass(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 from collections import deque
@@ -22,7 +23,7 @@ from mystocks_ingest.sinks.mysql.wire import Wire
 T = TypeVar("T")
 log = get("mysql")
 
-_OLDEST = {True: (10, 6), False: (8, 0)}  # of MariaDB, of MySQL
+_OLDEST = {True: (10, 6), False: (8, 0, 17)}  # of MariaDB, of MySQL
 _STRICT = (
     "STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
     "NO_ENGINE_SUBSTITUTION"
@@ -60,7 +61,7 @@ class MySQLDatabase:
         await self.run(lambda wire: wire.run("SELECT 1"), seconds=min(5.0, self.access.statement_seconds))
 
     async def run(self, work: Callable[[Wire], Awaitable[T]], *, seconds: float | None = None) -> T:
-        """What ``work`` gives on a connection, within ``seconds`` (default: those of a statement).
+        """What ``work`` gives on a connection, within ``seconds`` (default: those of a statement; inf: it bounds itself).
 
         ``work`` must be repeatable: it is run again after a deadlock, and when the connection turns out to have died
         while idle. A transaction it leaves open is rolled back. Raises our errors in place of the driver's.
@@ -70,8 +71,8 @@ class MySQLDatabase:
         while True:
             attempt += 1
             try:
-                async with self._lent(limit, fresh=fresh) as wire:
-                    async with asyncio.timeout(limit):
+                async with self._lent(fresh=fresh, seconds=limit) as wire:
+                    async with asyncio.timeout(None if math.isinf(limit) else limit):
                         return await work(wire)
             except _Again as exc:
                 if attempt >= _ATTEMPTS:
@@ -84,13 +85,13 @@ class MySQLDatabase:
     async def lent(self, *, fresh: bool = False) -> AsyncIterator[Wire]:
         """A connection for a while; errors are ours. Who borrows bounds each step in time."""
         try:
-            async with self._lent(self.access.statement_seconds, fresh=fresh) as wire:
+            async with self._lent(fresh=fresh) as wire:
                 yield wire
         except _Again as exc:
             raise translated(exc.error, self.access) from exc.error
 
     @asynccontextmanager
-    async def _lent(self, limit: float, *, fresh: bool) -> AsyncIterator[Wire]:
+    async def _lent(self, *, fresh: bool, seconds: float = math.inf) -> AsyncIterator[Wire]:
         wire = await self._acquired(fresh=fresh)
         young = wire.fresh
         sound = False
@@ -98,6 +99,7 @@ class MySQLDatabase:
             yield wire
             sound = True
         except TimeoutError as exc:
+            limit = min(seconds, self.access.statement_seconds)
             raise Unavailable(f"{self.access} did not answer within {limit:g} s") from exc
         except (err.Error, OSError) as exc:
             if lost(exc):
@@ -108,7 +110,10 @@ class MySQLDatabase:
             sound = await self._settled(wire)
             if code_of(exc) == DEADLOCK:
                 raise _Again(exc) from exc
-            raise translated(exc, self.access) from exc
+            error = translated(exc, self.access)
+            if error is exc:
+                raise
+            raise error from exc
         except IngestError:
             sound = await self._settled(wire)
             raise
@@ -209,7 +214,7 @@ class MySQLDatabase:
         limit = f"max_statement_time = {seconds:g}" if wire.mariadb else f"max_execution_time = {int(seconds * 1000)}"
         await wire.run("SET NAMES utf8mb4")
         await wire.run(
-            f"SET SESSION sql_mode = '{_STRICT}', time_zone = '+00:00', sql_notes = 0, {limit}, "
+            f"SET SESSION sql_mode = '{_STRICT}', time_zone = '+00:00', sql_notes = 0, net_write_timeout = 600, {limit}, "
             f"innodb_lock_wait_timeout = {max(1, min(50, int(seconds * 0.8)))}"
         )
 

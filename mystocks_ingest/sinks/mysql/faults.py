@@ -6,7 +6,7 @@ import ssl
 
 from pymysql import err
 
-from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
+from mystocks_ingest.errors import ConfigError, Rejected, Unavailable
 from mystocks_ingest.logs import redact
 from mystocks_ingest.sinks.mysql.access import Access
 
@@ -31,7 +31,7 @@ _ROWS = frozenset(
 )  # fmt: skip
 _HELD = frozenset({1205, DEADLOCK, 3572})  # another transaction holds the rows
 _CROWDED = frozenset({1040, 1041, 1129, 1203, 1226, 3032})
-_FULL = frozenset({1021, 1030, 1037, 1038, 1114, 1118, 1135, 1206, 1297, 3019})
+_FULL = frozenset({1021, 1030, 1037, 1038, 1114, 1135, 1206, 1297, 3019})
 _READ_ONLY = frozenset({1290, 1792, 1836, 3100, 3101})
 _SLOW = frozenset({1317, 1969, 3024})
 
@@ -56,8 +56,8 @@ def _said(exc: BaseException) -> str:
     return redact(str(words))
 
 
-def translated(exc: BaseException, access: Access) -> IngestError:
-    """Our error for one of the server, the driver or the wire."""
+def translated(exc: Exception, access: Access) -> Exception:
+    """Our error for one of the server, the driver or the wire; itself where a statement of ours is wrong."""
     said, code, at = _said(exc), code_of(exc), str(access)
     match code:
         case 1045 | 1698 | 1524 | 2054 | 2059 | 3118 | 3955:
@@ -81,7 +81,7 @@ def translated(exc: BaseException, access: Access) -> IngestError:
             return ConfigError(f"{at}: {said}: let an administrator create {access.user!r} for this machine's address")
         case 2026:
             return ConfigError(f"{at}: {said}: set MYSQL_TLS=prefer or off, or let the server offer TLS")
-        case 1071 | 1074 | 1170:
+        case 1071 | 1074 | 1118 | 1170:
             return ConfigError(f"{at}: {said}: make the columns shorter in tables.yaml, keys above all")
     if code in _HELD:
         return Unavailable(f"{at}: {said}", after=0.05)
@@ -102,6 +102,8 @@ def translated(exc: BaseException, access: Access) -> IngestError:
             f"{at} wants the password over TLS (its plug-in is caching_sha2_password): set MYSQL_TLS=prefer, or give "
             f"{access.user!r} the plug-in mysql_native_password"
         )
+    if isinstance(exc, err.ProgrammingError):
+        return exc  # type: ignore[no-any-return] # neither a row nor the server is to blame, and a retry cannot help
     if code == 2003:
         return Unavailable(f"{at} cannot be reached: {said}")
     return Unavailable(f"{at}: {said or type(exc).__name__}")

@@ -3,17 +3,19 @@
 Small batches are one ``INSERT ... ON DUPLICATE KEY UPDATE`` of ready-made tuples. Large ones go in as a file sent from
 memory: straight into the table where it holds none of the rows yet (as fast as the server's own client), else into a
 temporary table and from there by ``INSERT ... SELECT ... ON DUPLICATE KEY UPDATE``. Both merge: columns the rows do not
-have keep their values, and no row is deleted. A write is one transaction, durable on return.
+have keep their values, and no row is deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Self, TypeVar
 
 import numpy as np
@@ -36,10 +38,12 @@ T = TypeVar("T")
 log = get("mysql")
 
 SMALL = 1_000  # rows up to which one statement of tuples is the fastest
+WHOLE = 100_000  # rows of one transaction, so that none outlasts its time limit
 SLICE = 20_000  # rows encoded at a time
 STATEMENT = 1 << 20  # bytes of a statement of tuples
 PROBES = 24  # keys looked up before rows are taken for new
 STAGE = "mystocks_stage"
+_DAY_SECONDS = 86_400
 
 
 class MySQLSink:
@@ -68,31 +72,39 @@ class MySQLSink:
         await self._database.run(lambda wire: ensure(wire, wanted, self._database.access.database))
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
-        """Upsert by key; the rows hold each key once. Durable on return."""
+        """Upsert by key; the rows hold each key once. Durable on return, up to ``WHOLE`` rows in one transaction."""
         writable(table)
-        if not rows.num_rows:
-            return
-        ready = await asyncio.to_thread(prepared, table, rows)
-        async with self._turns.setdefault(self._place(table), asyncio.Lock()):
-            if rows.num_rows <= SMALL or not self._bulk:
-                await self._database.run(lambda wire: self._insert(wire, ready))
-            else:
-                await self._database.run(lambda wire: self._load(wire, ready))
+        for at in range(0, rows.num_rows, WHOLE):
+            ready = await asyncio.to_thread(prepared, table, rows.slice(at, WHOLE))
+            async with self._turns.setdefault(self._place(table), asyncio.Lock()):
+                small = ready.rows.num_rows <= SMALL or not self._bulk
+                await self._database.run(partial(self._insert if small else self._load, ready))
 
     async def read(self, table: Table, query: Query) -> pa.Table:
         """Rows in key order, with the names and types of the table's Arrow schema."""
         statement, schema = self._select(table, query)
 
         async def work(wire: Wire) -> list[pa.RecordBatch]:
-            return [await asyncio.to_thread(batch, packets, schema) async for packets in wire.rows(statement)]
+            return [part async for part in self._parts(wire, statement, schema)]
 
-        return pa.Table.from_batches(await self._database.run(work), schema)
+        return pa.Table.from_batches(await self._database.run(work, seconds=math.inf), schema)
 
     async def stream(self, table: Table, query: Query) -> AsyncIterator[pa.RecordBatch]:
         """``read`` in batches of some thousand rows; the server sends no more than is being taken."""
         statement, schema = self._select(table, query)
         await self._database.ping()  # finds connections that died while idle
-        async with self._database.lent() as wire, aclosing(wire.rows(statement)) as found:
+        async with self._database.lent() as wire, aclosing(self._parts(wire, statement, schema)) as parts:
+            async for part in parts:
+                yield part
+
+    async def _parts(self, wire: Wire, statement: str, schema: pa.Schema) -> AsyncGenerator[pa.RecordBatch, None]:
+        """The rows of a query, each step of it bounded in time, and not the whole, which may be long."""
+        if wire.mariadb:
+            statement = f"SET STATEMENT max_statement_time = {_DAY_SECONDS} FOR {statement}"
+        else:
+            hint = f"/*+ MAX_EXECUTION_TIME({_DAY_SECONDS * 1000}) */"
+            statement = statement.replace("SELECT", f"SELECT {hint}", 1)
+        async with aclosing(wire.rows(statement)) as found:
             while True:
                 async with asyncio.timeout(self._database.access.statement_seconds):
                     packets = await anext(found, None)
@@ -106,7 +118,7 @@ class MySQLSink:
     def _place(self, table: Table) -> str:
         return quoted(self._database.access.database or table.database_name, table.name)
 
-    async def _insert(self, wire: Wire, ready: Batch) -> None:
+    async def _insert(self, ready: Batch, wire: Wire) -> None:
         head = f"INSERT INTO {self._place(ready.table)} ({names(ready.names)}) VALUES ".encode()  # noqa: S608 - quoted
         tail = _merging(ready).encode()
         limit = min(STATEMENT, wire.packet_limit - 64) - len(head) - len(tail)
@@ -126,9 +138,9 @@ class MySQLSink:
         if many:
             await wire.commit()
 
-    async def _load(self, wire: Wire, ready: Batch) -> None:
+    async def _load(self, ready: Batch, wire: Wire) -> None:
         if not wire.bulk:
-            await self._insert(wire, ready)
+            await self._insert(ready, wire)
             return
         try:
             if await self._unknown(wire, ready):
@@ -144,7 +156,7 @@ class MySQLSink:
             log.info("bulk.off", reason=str(exc.args[-1]))
             self._bulk = False
             await wire.rollback()
-            await self._insert(wire, ready)
+            await self._insert(ready, wire)
 
     async def _unknown(self, wire: Wire, ready: Batch) -> bool:
         """Whether the table holds none of the rows, as far as a look at some of their keys tells."""
