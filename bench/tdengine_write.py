@@ -30,7 +30,7 @@ from mystocks_ingest.sinks.tdengine import Options, TDengineDatabase, TDengineSi
 from mystocks_ingest.sinks.tdengine.shape import insert, shape
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from servers.tdengine import TaosServer  # noqa: E402 - the tests' stand-in
+from servers.tdengine import TaosServer
 
 ROWS = int(os.environ.get("BENCH_TDENGINE_ROWS", "1000000"))
 SYMBOLS = 500
@@ -105,7 +105,7 @@ async def _measured(options: Options, batches: list[pa.RecordBatch]) -> list[Mea
             ours.append(seconds)
             stalls.append(stall)
         again = await _seconds(lambda: all_of_it(sink))
-        count = await database.query(f"SELECT COUNT(*) FROM {TABLE.database_name}.{TABLE.name}")
+        count = await database.query(f"SELECT COUNT(*) FROM {TABLE.database_name}.{TABLE.name}")  # noqa: S608 - the YAML's
         assert count == [[total]], count
         few = Query(symbols=tuple(dict.fromkeys(batches[0].column("symbol").to_pylist()))[:50])
         read = await _seconds(lambda: sink.read(TABLE, few))

@@ -19,8 +19,13 @@ class TaosServer(PrivateServer):
     name = "taos"
 
     def __init__(
-        self, *, user: str = "root", password: str = "taosdata", version: str | None = None, keeps: bool = True
-    ) -> None:  # noqa: S107 - the vendor's default
+        self,
+        *,
+        user: str = "root",
+        password: str = "taosdata",  # noqa: S107 - the vendor's default
+        version: str | None = None,
+        keeps: bool = True,
+    ) -> None:
         super().__init__()
         self.owner = None  # it has no scruples about root
         self.control = free_port()

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import taosws
+
 from servers.tdengine import TaosServer
 
 T0 = 1_704_159_000_000  # 2024-01-02 01:30 UTC

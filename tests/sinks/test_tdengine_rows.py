@@ -94,8 +94,10 @@ def test_different_symbols_and_tables_never_share_a_name(parts: list[tuple[str, 
 
 def test_ddl_says_what_tdengine_takes() -> None:
     assert ddl(TICK) == [
-        "CREATE STABLE IF NOT EXISTS `market_data`.`tick` (`ts` TIMESTAMP, `seq` INT PRIMARY KEY, `price` DOUBLE, "
-        "`note` NCHAR(4)) TAGS (`symbol` VARCHAR(16), `exchange` VARCHAR(8)) COMMENT '逐笔'"
+        (
+            "CREATE STABLE IF NOT EXISTS `market_data`.`tick` (`ts` TIMESTAMP, `seq` INT PRIMARY KEY, `price` DOUBLE, "
+            "`note` NCHAR(4)) TAGS (`symbol` VARCHAR(16), `exchange` VARCHAR(8)) COMMENT '逐笔'"
+        )
     ]
 
 

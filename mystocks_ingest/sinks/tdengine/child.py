@@ -28,7 +28,8 @@ _CODE = re.compile(r"\[0x([0-9A-Fa-f]{4,8})\]")
 _STATEMENTS = 32
 OURS = -1  # in place of TDengine's code: a value could not be brought over
 _PR_SET_PDEATHSIG = 1
-_COLUMNS = {
+_Maker = Callable[[Any], Any]
+_COLUMNS: dict[str, _Maker] = {
     "BOOL": taosws.bools_to_column,
     "TINYINT": taosws.tiny_ints_to_column,
     "SMALLINT": taosws.small_ints_to_column,
@@ -40,7 +41,7 @@ _COLUMNS = {
     "NCHAR": taosws.nchar_to_column,
     "VARBINARY": taosws.varbinary_to_column,
 }
-_MOMENTS = {
+_MOMENTS: dict[str, _Maker] = {
     "ms": taosws.millis_timestamps_to_column,
     "us": taosws.micros_timestamps_to_column,
     "ns": taosws.nanos_timestamps_to_column,
@@ -50,7 +51,9 @@ _PRECISIONS = {
     "us": taosws.PyPrecision.Microseconds,
     "ns": taosws.PyPrecision.Nanoseconds,
 }
-_TAGS = {
+_DECIMAL: _Maker = taosws.decimal64_to_column
+_BROAD_DECIMAL: _Maker = taosws.decimal_to_column
+_TAGS: dict[str, _Maker] = {
     "BOOL": taosws.bool_to_tag,
     "TINYINT": taosws.tiny_int_to_tag,
     "SMALLINT": taosws.small_int_to_tag,
@@ -140,7 +143,7 @@ class Worker:
             self._connection.execute(change)
         return {"affected": affected}
 
-    def _columns(self, call: dict[str, Any]) -> list[tuple[Callable[[list[Any]], Any], list[Any]]]:
+    def _columns(self, call: dict[str, Any]) -> list[tuple[_Maker, list[Any]]]:
         """Each column's converter and its values as a list; None is NULL."""
         with mmap.mmap(self._incoming, call["size"], prot=mmap.PROT_READ) as memory:
             view = pa.py_buffer(memory)
@@ -194,16 +197,16 @@ def _arrow(word: str) -> pa.DataType:
             return pa.string()
 
 
-def _maker(word: str, precision: str) -> Callable[[list[Any]], Any]:
+def _maker(word: str, precision: str) -> _Maker:
     if word == "TIMESTAMP":
-        return _MOMENTS[precision]  # type: ignore[no-any-return]
+        return _MOMENTS[precision]
     if word.startswith("DECIMAL"):
         digits = int(word[8:].partition(",")[0])
-        return taosws.decimal64_to_column if digits <= 18 else taosws.decimal_to_column  # type: ignore[no-any-return]
+        return _DECIMAL if digits <= 18 else _BROAD_DECIMAL
     return _COLUMNS[word]
 
 
-def _tag_maker(word: str, precision: str) -> Callable[[Any], Any]:
+def _tag_maker(word: str, precision: str) -> _Maker:
     if word == "TIMESTAMP":
         return lambda value: taosws.timestamp_to_tag(value, _PRECISIONS[precision])
     return _TAGS[word]

@@ -127,7 +127,10 @@ def shape(table: Table, precision: Precision) -> Shape:
     columns = tuple(stored(c, precision) for c in laid)
     if second is not None and columns[1].word not in _KEY_TYPES:
         raise ConfigError(f"{where}: column {second} of the key must be INT, BIGINT or VARCHAR in TDengine")
-    return Shape(table, precision, columns, tuple(stored(t, precision) for t in tags), second)
+    held = tuple(stored(t, precision) for t in tags)
+    if odd := [t.name for t in held if t.word in ("DECIMAL", "VARBINARY")]:
+        raise ConfigError(f"{where}: tag {odd[0]} must be a text, a whole number, a DOUBLE, a BOOLEAN or a time")
+    return Shape(table, precision, columns, held, second)
 
 
 def finest(tables: Iterable[Table]) -> Precision:
@@ -166,10 +169,8 @@ def insert(made: Shape, names: Sequence[str]) -> str:
     if not made.tags:
         return f"INSERT INTO {made.name} ({listed(columns)}) VALUES ({marks})"  # noqa: S608 - names are quoted
     tags = [t.name for t in made.tags if t.name in names]
-    return (
-        f"INSERT INTO ? USING {made.name} ({listed(tags)}) TAGS ({', '.join('?' * len(tags))}) "
-        f"({listed(columns)}) VALUES ({marks})"
-    )
+    given = f"({listed(tags)}) TAGS ({', '.join('?' * len(tags))})"
+    return f"INSERT INTO ? USING {made.name} {given} ({listed(columns)}) VALUES ({marks})"  # noqa: S608 - likewise
 
 
 def _described(columns: Iterable[Stored]) -> str:

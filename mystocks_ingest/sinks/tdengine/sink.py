@@ -191,7 +191,7 @@ class TDengineSink:
             f"WHERE name = {literal(name)}"
         )
         for row in found:
-            precision = next((p for p in PRECISIONS if p == str(row[1])), "ms")
+            precision = next((p for p in PRECISIONS if p == row[1]), PRECISIONS[0])
             return Place(precision, _days(str(row[2])))
         return None
 
@@ -284,7 +284,7 @@ def _changed(made: Shape, name: str, words: Sequence[str], held: Sequence[object
 
 def _days(keep: str) -> int:
     """KEEP as the server tells it: ``36500d,36500d,36500d``, or in minutes or hours."""
-    match = re.match(r"(\d+)([mhd]?)", keep.split(",")[0])
+    match = re.match(r"(\d+)([mhd]?)", keep.partition(",")[0])
     if match is None:
         return 3650
     return {"m": int(match[1]) // 1440, "h": int(match[1]) // 24}.get(match[2], int(match[1]))

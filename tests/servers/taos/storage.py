@@ -101,7 +101,7 @@ class Sub:
         for piece in self.pieces:
             n = len(piece.ts)
             held = piece.columns.get(column.name)
-            absent = np.full(n, None, object) if kind == object else np.zeros(n, kind)
+            absent = np.full(n, None, object) if kind.hasobject else np.zeros(n, kind)
             values.append(absent if held is None else held.as_array(column))
             nulls.append(np.ones(n, bool) if held is None else held.nulls)
             given.append(np.full(n, held is not None))
