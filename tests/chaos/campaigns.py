@@ -24,7 +24,7 @@ from mystocks_ingest.sinks.embedded import FILE
 ROOT = Path(__file__).parents[2]
 PRICES = ("open", "high", "low", "close", "pre_close")
 CLOCKED = Path(__file__).with_name("clocked.py")
-ACCOUNT = {"TUSHARE_POINTS": "5000"}
+ACCOUNT = {"TUSHARE_POINTS": "5000", "MYSTOCKS_PACING": "none"}
 ORPHANS_END_SECONDS = 10.0
 
 
