@@ -64,6 +64,35 @@ class Redis(PrivateServer):
         return self.run(*command).strip()
 
 
+class RedisWithTLS(Redis):
+    """A server that speaks TLS only, with a certificate for 127.0.0.1 that ``authority`` vouches for."""
+
+    name = "redis-tls"
+
+    def __init__(self) -> None:
+        self.openssl = binary("openssl", "openssl")
+        super().__init__()
+        self.authority = self.folder / "cert.pem"
+        self.options = (
+            "port 0",
+            f"tls-port {self.port}",
+            f"tls-cert-file {self.authority}",
+            f"tls-key-file {self.folder / 'key.pem'}",
+            f"tls-ca-cert-file {self.authority}",
+            "tls-auth-clients no",
+        )
+
+    def prepare(self) -> None:
+        self.run(
+            self.openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test",
+            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", self.folder / "key.pem", "-out", self.authority,
+        )  # fmt: skip
+        super().prepare()
+
+    def cli(self, *words: str | int) -> str:
+        return super().cli("--tls", "--cacert", str(self.authority), *words)
+
+
 class Sentinel(Redis):
     """One Sentinel that watches the master at ``port``."""
 

@@ -93,7 +93,7 @@ class Server:
                     else:
                         drop(exchange.connection)
         except (redis_errors.RedisError, OSError, TimeoutError) as exc:
-            error = translated(exc, self.where)
+            error = translated(exc, f"{self.where}{' (TLS, by REDIS_TLS)' if self._access.tls else ''}")
             if isinstance(error, Lost):
                 self._forget()  # what ended one connection has most likely ended its idle neighbours
             raise error from exc

@@ -8,10 +8,10 @@ without its data, or a FUNCTION FLUSH.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from mystocks_ingest.errors import IngestError, Rejected, Unavailable
 from mystocks_ingest.logs import get, hide
@@ -20,9 +20,9 @@ from mystocks_ingest.sinks.redis.encoding import SLOTS, command
 from mystocks_ingest.sinks.redis.failures import Lost, Moved, NoLibrary
 from mystocks_ingest.sinks.redis.library import LIBRARY
 
+T = TypeVar("T")
 log = get("redis")
 _TRIES = 4
-_PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class RedisDatabase:
         self._held: list[Address | None] = []  # by slot in a cluster; one entry otherwise
         self._locating = asyncio.Lock()
         self._located = 0
+        self._doubted = False  # something did not answer: it may no longer be the one to ask
 
     @property
     def cluster(self) -> bool:
@@ -90,6 +91,9 @@ class RedisDatabase:
 
         Every command must bear being sent twice: what a lost server did is not known.
         """
+        return await self._surely(lambda: self._run(commands))
+
+    async def _run(self, commands: Sequence[Command]) -> list[Any]:
         answers: list[Any] = [None] * len(commands)
         open_ = list(range(len(commands)))
         asking: dict[int, Address] = {}
@@ -100,12 +104,12 @@ class RedisDatabase:
                 return answers
             open_, asking = sorted(failed), {}
             for number, error in failed.items():
-                last = attempt == _TRIES or (isinstance(error, Lost) and attempt > 1)
+                last = attempt == _TRIES
                 match error:
                     case Moved(asking=address) if not last:
                         if address is not None:
                             asking[number] = address
-                    case NoLibrary() | Lost() if not last:
+                    case NoLibrary() if not last:
                         pass
                     case IngestError():
                         raise error
@@ -115,34 +119,49 @@ class RedisDatabase:
             if NoLibrary in kinds:
                 for server in self.servers:
                     await self._load(server)
-            if Lost in kinds or (Moved in kinds and len(asking) < len(failed)):
+            if Moved in kinds and len(asking) < sum(isinstance(e, Moved) for e in failed.values()):
                 await self._locate(located)
         raise AssertionError("the last attempt raises")
 
-    async def each(self, words: Sequence[str | bytes | int]) -> list[Any]:
+    async def each(self, *words: str | bytes | int) -> list[Any]:
         """One command's answers from every server that holds keys."""
-        text = command(*words)
-        found = []
-        for server in self.servers:
-            (answer,) = await _answered(server, [(text,)])
-            if isinstance(answer, Exception):
-                raise answer
-            found.append(answer)
-        return found
 
-    async def scan(self, pattern: bytes, kind: str) -> AsyncIterator[list[bytes]]:
-        """Keys that match, some of them perhaps twice, in parts."""
-        for server in self.servers:
-            cursor = b"0"
-            while True:
-                words = command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind)
-                (answer,) = await _answered(server, [(words,)])
-                if isinstance(answer, Exception):
-                    raise answer
-                cursor, keys = answer
-                yield keys
-                if int(cursor) == 0:
-                    break
+        async def ask() -> list[Any]:
+            return [await _told(server, command(*words)) for server in self.servers]
+
+        return await self._surely(ask)
+
+    async def keys(self, pattern: bytes, kind: str) -> set[bytes]:
+        """The keys of this Redis type that match; those that come or go meanwhile may be among them."""
+
+        async def search() -> set[bytes]:
+            found: set[bytes] = set()
+            for server in self.servers:
+                cursor = b"0"
+                while True:
+                    words = command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind)
+                    cursor, keys = await _told(server, words)
+                    found.update(keys)
+                    if int(cursor) == 0:
+                        break
+            return found
+
+        return await self._surely(search)
+
+    async def _surely(self, work: Callable[[], Awaitable[T]]) -> T:
+        """``work`` on the servers that are the ones to ask now; once more where one of them was lost."""
+        if self._doubted:
+            await self._relocate()
+        located = self._located
+        try:
+            try:
+                return await work()
+            except Lost:
+                await self._locate(located)
+                return await work()
+        except Unavailable:
+            self._doubted = self.cluster or self._place.master is not None
+            raise
 
     async def _once(
         self, commands: Sequence[Command], numbers: Sequence[int], asking: dict[int, Address], answers: list[Any]
@@ -186,9 +205,7 @@ class RedisDatabase:
         return self._servers[address]
 
     async def _load(self, server: Server) -> None:
-        (answer,) = await _answered(server, [(command("FUNCTION", "LOAD", "REPLACE", LIBRARY),)])
-        if isinstance(answer, Exception):
-            raise answer
+        await _told(server, command("FUNCTION", "LOAD", "REPLACE", LIBRARY))
         log.info("library.loaded", server=server.where)
 
     # where the servers are --------------------------------------------------------------------------------------
@@ -207,6 +224,14 @@ class RedisDatabase:
             self._located += 1
             for address in [a for a in self._servers if a not in set(self._held)]:
                 self._servers.pop(address).close()
+
+    async def _relocate(self) -> None:
+        try:
+            await self._locate(self._located)
+        except Unavailable as exc:  # nobody knows better: what is known may work again
+            log.warning("servers.unknown", reason=str(exc))
+        else:
+            self._doubted = False
 
     async def _master(self, name: str) -> Address:
         access = replace(
@@ -249,9 +274,13 @@ class RedisDatabase:
 async def _asked(server: Server, words: bytes) -> Any:
     """One answer from a server that is asked this once. Raises an IngestError."""
     try:
-        (answer,) = await _answered(server, [(words,)])
+        return await _told(server, words)
     finally:
         server.close()
+
+
+async def _told(server: Server, words: bytes) -> Any:
+    (answer,) = await _answered(server, [(words,)])
     if isinstance(answer, IngestError):
         raise answer
     if isinstance(answer, Exception):

@@ -49,10 +49,8 @@ def translated(exc: BaseException, where: str) -> IngestError | NoLibrary | Move
         case redis_errors.AskError():
             return Moved((exc.host, int(exc.port)))
         case redis_errors.AuthenticationError() | redis_errors.AuthenticationWrongNumberOfArgsError():
-            remedy = "NOAUTH" if "required" in text.lower() and "without any password" not in text else "WRONGPASS"
-            if "without any password" in text or "no password is set" in text:
-                return ConfigError(f"Redis at {where} has no password, and one is set: take REDIS_PASSWORD away")
-            return ConfigError(f"Redis at {where}: {_REMEDIES[remedy]}")
+            remedy = _REMEDIES["NOAUTH" if "authenticated" in text or "required" in text else "WRONGPASS"]
+            return ConfigError(f"Redis at {where}: {remedy}")
         case redis_errors.NoPermissionError():
             return ConfigError(f"Redis at {where}: {_REMEDIES['NOPERM'].format(text=text)}")
         case ssl.SSLError():
@@ -61,7 +59,9 @@ def translated(exc: BaseException, where: str) -> IngestError | NoLibrary | Move
             return _replied(exc, text, where)
         case asyncio.TimeoutError() | redis_errors.TimeoutError():
             return Unavailable(f"Redis at {where} did not answer in time")
-        case redis_errors.ConnectionError() if isinstance(exc.__cause__, ssl.SSLError):
+        case redis_errors.ConnectionError() if isinstance(
+            exc.__cause__ or exc.__context__, ssl.SSLCertVerificationError
+        ):
             return ConfigError(f"Redis at {where}: no TLS with it ({text}): see REDIS_TLS and REDIS_TLS_CA")
         case redis_errors.BusyLoadingError():
             return Unavailable(f"Redis at {where} takes no rows now: {text}")

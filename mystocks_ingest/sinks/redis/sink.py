@@ -102,7 +102,7 @@ class RedisSink:
         keys = decoding.named_keys(table, space, query)
         if keys is None:
             form = decoding.matcher(space)
-            found = {k async for part in self._database.scan(decoding.glob(space), _TYPES[space.kind]) for k in part}
+            found = await self._database.keys(decoding.glob(space), _TYPES[space.kind])
             keys = [k for k in found if form.fullmatch(k)]
         parts = [await self._fetched(table, space, keys[i : i + _READ_KEYS]) for i in range(0, len(keys), _READ_KEYS)]
         empty = pa.schema([pa.field(f.name, f.type) for f in table.schema]).empty_table()
@@ -127,7 +127,7 @@ class RedisSink:
 
     async def ping(self) -> None:
         """Every server that holds keys answers."""
-        await self._database.each(["PING"])
+        await self._database.each("PING")
 
 
 _TYPES = {Kind.HASH: "hash", Kind.MAP: "hash", Kind.SET: "set"}
