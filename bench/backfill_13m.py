@@ -18,6 +18,7 @@ import psutil
 
 from bench.measure import Measurement
 from mystocks_ingest import logs, service
+from mystocks_ingest.arrow import give_memory_back, keep_pandas_out
 from mystocks_ingest.errors import Outcome
 from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.report import Job, Report
@@ -78,6 +79,8 @@ async def _backfill(folder: Path, watch: Watch) -> Report:
 
 def run() -> Iterator[Measurement]:
     logs.configure(level="error")
+    keep_pandas_out()  # as the command line does
+    give_memory_back()
     watch = Watch()
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(_backfill(Path(folder), watch))

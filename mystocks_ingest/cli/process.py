@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import SecretStr
 
 from mystocks_ingest import logs
-from mystocks_ingest.arrow import keep_pandas_out
+from mystocks_ingest.arrow import give_memory_back, keep_pandas_out
 from mystocks_ingest.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def prepare(found: Settings) -> None:
     logs.hide(v.get_secret_value() for v in values if isinstance(v, SecretStr))
     logs.configure(form=found.log_format, level=found.log_level)
     keep_pandas_out()
+    give_memory_back()
 
 
 def served(work: Callable[[Service], Awaitable[T]]) -> T:

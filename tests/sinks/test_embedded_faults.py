@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import structlog
 
 from mystocks_ingest.errors import ConfigError, StoreBusy
 from mystocks_ingest.ports import Query
@@ -225,6 +226,36 @@ async def test_a_damaged_file_is_one_sentence(
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cannot be read .*restore it from a backup, or move it away"):
         await stored(tmp_path, tables, bar_table)
+
+
+async def test_a_batch_scattered_over_a_large_table_gets_the_memory_it_needs(
+    tmp_path: Path, tables: Tables, bar_table: Table, bars: Bars
+) -> None:
+    sessions, symbols = 1_000, 4_000
+    async with EmbeddedDatabase(tmp_path) as db:
+        await EmbeddedSink.opened(db, tables.all)
+        await db.run(lambda c: c.execute(_BY_DAY, [symbols, symbols, sessions * symbols]))
+    of_each_block = bars(symbols=4, sessions=sessions, close=11.0, first=date(2000, 1, 1))
+    far_apart = pa.array([f"00{i}000.SZ" for i in range(4) for _ in range(sessions)])
+    of_each_block = of_each_block.set_column(0, "symbol", far_apart)
+    async with EmbeddedDatabase(tmp_path, memory_limit="32MB") as db:
+        sink = await EmbeddedSink.opened(db, tables.all)
+        with structlog.testing.capture_logs() as logged:
+            for _ in range(2):
+                await sink.write(bar_table, of_each_block)
+        assert "store.reopened" in [line["event"] for line in logged], "the allowance was never exceeded"
+        found = await db.run(lambda c: c.execute(_CENSUS).fetchone())
+    assert found == (sessions * symbols, sessions * symbols, of_each_block.num_rows)
+
+
+_BY_DAY = """
+INSERT INTO bar_1d BY NAME
+SELECT format('{:06d}.SZ', i % ?) AS symbol, DATE '2000-01-01' + CAST(i // ? AS INTEGER) AS trade_date,
+    1.0 AS open, 1.0 AS high, 1.0 AS low, 1.0 AS close, 1 AS volume, false AS provisional, 'x' AS source,
+    TIMESTAMPTZ '2026-11-20 12:00:00+00' AS fetched_at
+FROM range(?) AS t(i) ORDER BY i
+"""
+_CENSUS = "SELECT count(*), count(DISTINCT hash(symbol, trade_date)), count(*) FILTER (WHERE close = 11.0) FROM bar_1d"
 
 
 async def test_a_state_directory_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:

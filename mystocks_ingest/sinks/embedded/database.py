@@ -10,8 +10,9 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,7 +24,8 @@ from mystocks_ingest.errors import ConfigError, IngestError, Rejected, StoreBusy
 from mystocks_ingest.logs import get
 
 FILE = "mystocks.duckdb"
-_MEMORY = "128MB"  # DuckDB's share of a parent that stays under 400 MB
+_MEMORY = "96MB"  # DuckDB's share of a parent that stays under 400 MB
+_AMPLE_MEMORY = "2GB"  # for one transaction that cannot do with less
 _THREADS = min(2, os.cpu_count() or 1)
 
 T = TypeVar("T")
@@ -72,38 +74,65 @@ class EmbeddedDatabase:
 
     def _transaction(self, work: Callable[[Connection], T], incoming: pa.RecordBatch | pa.Table | None) -> T:
         try:
+            try:
+                return self._attempt(work, incoming)
+            except duckdb.OutOfMemoryException as exc:
+                if _FULL.search(str(exc)):
+                    raise
+                with self._ample_memory():
+                    return self._attempt(work, incoming)
+        except duckdb.Error as exc:
+            error = _translated(exc, self.path)
+            if error is exc:
+                raise
+            raise error from exc
+
+    def _attempt(self, work: Callable[[Connection], T], incoming: pa.RecordBatch | pa.Table | None) -> T:
+        try:
             connection = self._connection or self._open()
             if incoming is not None:
                 connection.register("incoming", incoming)
             connection.begin()
             result = work(connection)
             connection.commit()
-        except duckdb.Error as exc:
+        except BaseException as exc:
             self._abandon(exc)
-            error = _translated(exc, self.path)
-            if error is exc:
-                raise
-            raise error from exc
-        except BaseException:
-            self._abandon(None)
             raise
         finally:
             if incoming is not None and self._connection is not None:
                 self._connection.unregister("incoming")
         return result
 
-    def _abandon(self, error: duckdb.Error | None) -> None:
-        """Roll back; after a fatal error DuckDB refuses all further work, so the file is opened anew next time."""
+    @contextmanager
+    def _ample_memory(self) -> Iterator[None]:
+        """Deleted rows hold 16 KB for each 2,048 rows of the table among which they lie, until a checkpoint.
+
+        A batch scattered over a large table can so need more than the daily allowance; it gets it once.
+        """
+        connection = self._connection or self._open()
+        connection.execute(f"SET memory_limit = '{_AMPLE_MEMORY}'")
+        try:
+            yield
+        finally:
+            self._close()  # which writes a checkpoint; the next transaction opens the file with the usual limit
+
+    def _abandon(self, error: BaseException) -> None:
+        """Roll back, and open the file anew next time where DuckDB is of no more use.
+
+        After a fatal error it refuses all further work; after one for want of memory it still takes rows for deleted.
+        """
         if self._connection is None:
             return
+        broken = isinstance(error, duckdb.OutOfMemoryException)
         try:
             self._connection.rollback()
         except duckdb.TransactionException:
-            return  # none was open: BEGIN itself failed, or COMMIT rolled back
-        except duckdb.Error as exc:
-            log.warning("store.reopened", reason=_sentence(error or exc))
-            self._connection.close()
-            self._connection = None
+            pass  # none was open: BEGIN itself failed, or COMMIT rolled back
+        except duckdb.Error:
+            broken = True
+        if broken:
+            log.info("store.reopened", reason=str(error).splitlines()[0])
+            self._close()
 
     def _open(self) -> Connection:
         _usable(self.path.parent)
@@ -214,4 +243,8 @@ def _translated(exc: duckdb.Error, path: Path) -> Exception:
         return _full(path)
     if _DAMAGE.search(str(exc)):
         return _damaged(exc, path)
+    if isinstance(exc, duckdb.OutOfMemoryException):
+        return Unavailable(
+            f"the store {path} needs more than {_AMPLE_MEMORY} of memory for this: ask for fewer rows at once"
+        )
     return Unavailable(f"the store {path} cannot take rows: {_sentence(exc)}")
