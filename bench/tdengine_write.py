@@ -9,15 +9,16 @@ tests, or the one TDENGINE_HOST names. Turns alternate, and each side's median c
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,16 @@ def server() -> Iterator[Options]:
 
 
 def run() -> Iterator[Measurement]:
-    with server() as options:
-        yield from asyncio.run(_measured(options, made()))
+    batches = made()
+    with server() as options, TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.arrow"
+        with pa.ipc.new_file(file, batches[0].schema) as out:
+            for batch in batches:
+                out.write_batch(batch)
+        yield from asyncio.run(_measured(options, batches, file))
 
 
-async def _measured(options: Options, batches: list[pa.RecordBatch]) -> list[Measurement]:
+async def _measured(options: Options, batches: list[pa.RecordBatch], file: Path) -> list[Measurement]:
     ours, stalls, from_arrow, from_lists = [], [], [], []
     total = sum(b.num_rows for b in batches)
     async with TDengineDatabase(options) as database:
@@ -97,9 +103,9 @@ async def _measured(options: Options, batches: list[pa.RecordBatch]) -> list[Mea
         await sink.write(TABLE, batches[0])  # both processes are up
         for _ in range(ROUNDS):
             await anew()
-            from_arrow.append(await _bare(options, batches, prebuilt=False))
+            from_arrow.append(await _bare(options, file, prebuilt=False))
             await anew()
-            from_lists.append(await _bare(options, batches, prebuilt=True))
+            from_lists.append(await _bare(options, file, prebuilt=True))
             sink = await anew()
             seconds, stall = await _stalls(lambda: _seconds(lambda: all_of_it(sink)))  # noqa: B023 - awaited here
             ours.append(seconds)
@@ -120,20 +126,18 @@ async def _measured(options: Options, batches: list[pa.RecordBatch]) -> list[Mea
     ]
 
 
-async def _bare(options: Options, batches: list[pa.RecordBatch], *, prebuilt: bool) -> float:
+async def _bare(options: Options, rows: Path, *, prebuilt: bool) -> float:
     """Seconds of the loop in a process of its own, from the first row to the last answer."""
-
-    def work() -> float:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_loop, (options, batches, prebuilt))
-
-    return await asyncio.to_thread(work)
+    words = [sys.executable, "-m", __spec__.name, options.dsn, str(rows), "lists" if prebuilt else "arrow"]
+    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
-def _loop(options: Options, batches: list[pa.RecordBatch], prebuilt: bool) -> float:  # noqa: FBT001 - crosses a pipe
+def _loop(dsn: str, rows: Path, *, prebuilt: bool) -> float:
     import taosws  # noqa: PLC0415 - only ever in this process
 
-    connection = taosws.connect(options.dsn)
+    batches = pa.ipc.open_file(rows)
+    connection = taosws.connect(dsn)
     statement = connection.stmt2_statement()
     names = [f.name for f in TABLE.schema if f.name != "symbol"]
     statement.prepare(insert(shape(TABLE, "ms"), TABLE.schema.names))
@@ -160,7 +164,8 @@ def _loop(options: Options, batches: list[pa.RecordBatch], prebuilt: bool) -> fl
         spans = zip(starts, [*starts[1:], len(symbols)], strict=True)
         return [(symbols[a], [c[a:b] for c in columns]) for a, b in spans]
 
-    parts = [batch.slice(at, BIND) for batch in batches for at in range(0, batch.num_rows, BIND)]
+    whole = [batches.get_batch(i) for i in range(batches.num_record_batches)]
+    parts = [batch.slice(at, BIND) for batch in whole for at in range(0, batch.num_rows, BIND)]
     ready = [listed(part) for part in parts] if prebuilt else None
     began = time.perf_counter()
     for i, part in enumerate(parts):
@@ -201,3 +206,7 @@ async def _stalls(work: Callable[[], Awaitable[float]]) -> tuple[float, float]:
         return await work(), longest
     finally:
         watching.cancel()
+
+
+if __name__ == "__main__":
+    print(_loop(sys.argv[1], Path(sys.argv[2]), prebuilt=sys.argv[3] == "lists"))

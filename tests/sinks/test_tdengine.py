@@ -179,7 +179,7 @@ async def test_a_connection_lost_at_any_step_is_opened_again_and_the_rows_sent_a
 ) -> None:
     table = bars()
     rows = ordinary(table, 200)
-    async with opened(server, table, timeout_seconds=1) as (sink, _):
+    async with opened(server, table) as (sink, _):
         server.fault(kind, action=action, times=1)
         await sink.write(table, rows)
         await same(sink, table, rows)
