@@ -89,6 +89,24 @@ class Settings(BaseSettings):
     mysql_statement_seconds: float = Field(60.0, alias="MYSQL_STATEMENT_SECONDS", gt=0)
     mysql_tls: Literal["off", "prefer", "require", "verify"] = Field("prefer", alias="MYSQL_TLS")
     mysql_tls_ca: Path | None = Field(None, alias="MYSQL_TLS_CA")  # in place of the system's authorities
+    redis_host: str = Field("127.0.0.1", alias="REDIS_HOST")  # Redis 7 or later, or Valkey
+    redis_port: int = Field(6379, alias="REDIS_PORT", ge=1, le=65535)
+    redis_user: str | None = Field(None, alias="REDIS_USER")  # an ACL user; None: default
+    redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD")
+    redis_db: int = Field(0, alias="REDIS_DB", ge=0)
+    redis_sentinels: str = Field("", alias="REDIS_SENTINELS")  # host:port with commas; they name the server
+    redis_sentinel_master: str = Field("mymaster", alias="REDIS_SENTINEL_MASTER")
+    redis_sentinel_user: str | None = Field(None, alias="REDIS_SENTINEL_USER")
+    redis_sentinel_password: SecretStr | None = Field(None, alias="REDIS_SENTINEL_PASSWORD")
+    redis_cluster: str = Field("", alias="REDIS_CLUSTER")  # host:port with commas: some of its nodes
+    redis_pool_size: int = Field(4, alias="REDIS_POOL_SIZE", ge=1, le=64)  # connections to each server
+    redis_connect_seconds: float = Field(3.0, alias="REDIS_CONNECT_SECONDS", gt=0)
+    redis_seconds: float = Field(10.0, alias="REDIS_SECONDS", gt=0)  # for the answers to one batch
+    redis_expire_seconds: int = Field(0, alias="REDIS_EXPIRE_SECONDS", ge=0)  # of tables that do not say; 0: never
+    redis_tls: Literal["off", "require", "verify"] = Field("off", alias="REDIS_TLS")
+    redis_tls_ca: Path | None = Field(None, alias="REDIS_TLS_CA")  # in place of the system's authorities
+    redis_tls_certificate: Path | None = Field(None, alias="REDIS_TLS_CERTIFICATE")  # ours, where Redis wants one
+    redis_tls_key: Path | None = Field(None, alias="REDIS_TLS_KEY")
 
     @field_validator("stores")
     @classmethod

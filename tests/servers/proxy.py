@@ -102,7 +102,7 @@ class Proxy:
         self._flowing.set()
         for writer in tuple(self._writers):
             raw = writer.get_extra_info("socket")
-            if raw is not None:
+            if raw is not None and raw.fileno() >= 0:  # it may have been closed by the loop's side just now
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESETS)
             writer.transport.abort()
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ import pytest
 from contract import ALL, connections, ordinary, plain, prompt, same, until
 from redis_subject import ACCESS, COLUMNS, RedisSubject, place
 from servers.proxy import Proxy
-from servers.redis import PASSWORD, Redis, RedisCluster, RedisUnderSentinel, RedisWithTLS
+from servers.redis import MASTER, PASSWORD, Redis, RedisCluster, RedisUnderSentinel, RedisWithTLS
 
 from mystocks_ingest.errors import ConfigError, Rejected, Unavailable
 from mystocks_ingest.flow.writer import Limits, Writer
@@ -25,6 +25,7 @@ from mystocks_ingest.market.frames import Symbol
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.keyspace import KeySpace, Kind
 from mystocks_ingest.schema.tables import Column, Database, Table, load
+from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.redis import Access, Place, RedisDatabase, RedisSink
 
 SHIPPED = load(Path(__file__).parents[2] / "config" / "tables.yaml")
@@ -45,8 +46,8 @@ def anywhere(
 async def opened(
     of: Server, *tables: Table, access: Access = ACCESS, expire_seconds: int = 0
 ) -> AsyncIterator[RedisSink]:
-    async with RedisDatabase(place(of), access) as database:
-        yield await RedisSink.opened(database, tables, expire_seconds=expire_seconds)
+    async with RedisDatabase(place(of), access, expire_seconds=expire_seconds) as database:
+        yield await RedisSink.opened(database, tables)
 
 
 def fresh(of: Server, space: KeySpace | None = None) -> Table:
@@ -546,21 +547,21 @@ async def test_wrong_settings_are_told_in_one_sentence(redis_server: Redis, acce
 async def test_tls_needs_a_certificate_that_is_vouched_for(redis_server: Redis) -> None:
     with RedisWithTLS() as server:
         table = fresh(redis_server)
-        trusting = replace(ACCESS, tls=True, tls_ca=str(server.authority))
-        for access in (trusting, replace(ACCESS, tls=True, tls_verify=False)):
+        trusting = replace(ACCESS, tls="verify", tls_ca=server.authority)
+        for access in (trusting, replace(ACCESS, tls="require")):
             async with opened(server, table, access=access) as sink:
                 await sink.write(table, ordinary(table, 300))
                 await same(sink, table, ordinary(table, 300))
                 assert len(connections(server.port)) == 1
             assert connections(server.port) == []
         with pytest.raises(ConfigError, match="REDIS_TLS_CA"):
-            async with opened(server, table, access=replace(ACCESS, tls=True)):
+            async with opened(server, table, access=replace(ACCESS, tls="verify")):
                 pass
         with pytest.raises(Unavailable):
             async with opened(server, table):
                 pass
     with pytest.raises(Unavailable, match="TLS, by REDIS_TLS"):
-        async with opened(redis_server, access=replace(ACCESS, tls=True)):
+        async with opened(redis_server, access=replace(ACCESS, tls="verify")):
             pass
 
 
@@ -603,6 +604,46 @@ async def test_a_cluster_taken_for_a_single_server_is_told(redis_cluster: RedisC
     with pytest.raises(ConfigError, match="REDIS_CLUSTER"):
         async with opened(redis_cluster.servers[0], table) as sink:
             await sink.write(table, ordinary(table, 100))
+
+
+def settings(**values: object) -> Settings:
+    return Settings(_env_file=None, **values)
+
+
+async def test_the_settings_lead_to_each_kind_of_redis(
+    redis_server: Redis, redis_under_sentinel: RedisUnderSentinel, redis_cluster: RedisCluster
+) -> None:
+    def joined(servers: Iterable[Redis]) -> str:
+        return ", ".join(f"{s.host}:{s.port}" for s in servers)
+
+    for values in (
+        {"redis_host": "127.0.0.1", "redis_port": redis_server.port},
+        {"redis_sentinels": joined(redis_under_sentinel.sentinels), "redis_sentinel_master": MASTER},
+        {"redis_cluster": joined(redis_cluster.servers)},
+    ):
+        table = fresh(redis_server)
+        database = RedisDatabase.of(settings(redis_password=PASSWORD, redis_expire_seconds=77, **values))
+        async with database:
+            sink = await RedisSink.opened(database, [table])
+            await sink.write(table, ordinary(table, 20))
+            await same(sink, table, ordinary(table, 20))
+        assert PASSWORD not in repr(database._access)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"redis_cluster": "a:1", "redis_sentinels": "b:2"}, "both set"),
+        ({"redis_cluster": "a"}, "REDIS_CLUSTER: 'a' is no address"),
+        ({"redis_sentinels": "a:1,b:x"}, "REDIS_SENTINELS: 'b:x' is no address"),
+        ({"redis_sentinels": " , "}, "REDIS_SENTINELS names no address"),
+        ({"redis_tls_ca": "/nowhere/ca.pem"}, "REDIS_TLS_CA: there is no file"),
+    ],
+)
+def test_settings_that_make_no_sense_are_told(values: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RedisDatabase.of(settings(**values))
+    assert said in str(caught.value)
 
 
 async def test_two_tables_may_not_share_their_keys(redis_server: Redis) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
 
+from pydantic import SecretStr
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import Connection, SSLConnection
 
+from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.logs import hide
+from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.redis.failures import Lost, translated
 
 Address = tuple[str, int]
@@ -24,30 +28,47 @@ class Access:
     """How a server is spoken to. ``seconds`` bounds one batch's sending and answering."""
 
     user: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     database: int = 0
     client_name: str = "mystocks-ingest"
-    tls: bool = False
-    tls_ca: str | None = None
-    tls_certificate: str | None = None
-    tls_key: str | None = None
-    tls_verify: bool = True
+    tls: Literal["off", "require", "verify"] = "off"
+    tls_ca: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     connect_seconds: float = 3.0
     seconds: float = 10.0
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say. Raises ConfigError."""
+        files = (settings.redis_tls_ca, settings.redis_tls_certificate, settings.redis_tls_key)
+        for name, file in zip(("CA", "CERTIFICATE", "KEY"), files, strict=True):
+            if file is not None and not file.is_file():
+                raise ConfigError(f"REDIS_TLS_{name}: there is no file {file}: name a PEM file")
+        return cls(
+            settings.redis_user,
+            revealed(settings.redis_password),
+            settings.redis_db,
+            tls=settings.redis_tls,
+            tls_ca=settings.redis_tls_ca,
+            tls_certificate=settings.redis_tls_certificate,
+            tls_key=settings.redis_tls_key,
+            connect_seconds=settings.redis_connect_seconds,
+            seconds=settings.redis_seconds,
+        )
+
     def connection(self, address: Address) -> Connection:
         """A connection, not yet open."""
-        hide([self.password])
         kind: type[Connection] = Connection
         tls: dict[str, Any] = {}
-        if self.tls:
+        if self.tls != "off":
             kind = SSLConnection
             tls = {
-                "ssl_ca_certs": self.tls_ca,
-                "ssl_certfile": self.tls_certificate,
-                "ssl_keyfile": self.tls_key,
-                "ssl_cert_reqs": "required" if self.tls_verify else "none",
-                "ssl_check_hostname": self.tls_verify,
+                "ssl_ca_certs": _text(self.tls_ca),
+                "ssl_certfile": _text(self.tls_certificate),
+                "ssl_keyfile": _text(self.tls_key),
+                "ssl_cert_reqs": "required" if self.tls == "verify" else "none",
+                "ssl_check_hostname": self.tls == "verify",
             }
         return kind(
             host=address[0],
@@ -64,6 +85,17 @@ class Access:
             driver_info=None,
             **tls,
         )
+
+
+def revealed(secret: SecretStr | None) -> str | None:
+    """The secret itself; no log line or error text shows it from here on."""
+    text = secret.get_secret_value() if secret is not None else None
+    hide([text])
+    return text
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 class Server:
@@ -93,7 +125,7 @@ class Server:
                     else:
                         drop(exchange.connection)
         except (redis_errors.RedisError, OSError, TimeoutError) as exc:
-            error = translated(exc, f"{self.where}{' (TLS, by REDIS_TLS)' if self._access.tls else ''}")
+            error = translated(exc, f"{self.where}{' (TLS, by REDIS_TLS)' if self._access.tls != 'off' else ''}")
             if isinstance(error, Lost):
                 self._forget()  # what ended one connection has most likely ended its idle neighbours
             raise error from exc

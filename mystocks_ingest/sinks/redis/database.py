@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from mystocks_ingest.errors import IngestError, Rejected, Unavailable
-from mystocks_ingest.logs import get, hide
-from mystocks_ingest.sinks.redis.connections import Access, Address, Bytes, Server
+from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
+from mystocks_ingest.logs import get
+from mystocks_ingest.settings import Settings
+from mystocks_ingest.sinks.redis.connections import Access, Address, Bytes, Server, revealed
 from mystocks_ingest.sinks.redis.encoding import SLOTS, command
 from mystocks_ingest.sinks.redis.failures import Lost, Moved, NoLibrary
 from mystocks_ingest.sinks.redis.library import LIBRARY
@@ -33,7 +34,35 @@ class Place:
     master: str | None = None
     cluster: bool = False
     sentinel_user: str | None = None
-    sentinel_password: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say. Raises ConfigError."""
+        if settings.redis_sentinels and settings.redis_cluster:
+            raise ConfigError("REDIS_SENTINELS and REDIS_CLUSTER are both set: Redis is one or the other")
+        if settings.redis_sentinels:
+            return cls(
+                _addresses("REDIS_SENTINELS", settings.redis_sentinels),
+                master=settings.redis_sentinel_master,
+                sentinel_user=settings.redis_sentinel_user,
+                sentinel_password=revealed(settings.redis_sentinel_password),
+            )
+        if settings.redis_cluster:
+            return cls(_addresses("REDIS_CLUSTER", settings.redis_cluster), cluster=True)
+        return cls(((settings.redis_host, settings.redis_port),))
+
+
+def _addresses(setting: str, text: str) -> tuple[Address, ...]:
+    found = []
+    for word in filter(None, map(str.strip, text.split(","))):
+        host, _, port = word.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(f"{setting}: {word!r} is no address: write host:port, several with commas")
+        found.append((host.strip("[]"), int(port)))
+    if not found:
+        raise ConfigError(f"{setting} names no address: write host:port, several with commas")
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +74,11 @@ class Command:
 
 
 class RedisDatabase:
-    """``async with RedisDatabase(place, access, pool=8) as database``. ``pool`` bounds the connections to each server."""
+    """``async with RedisDatabase(place, access, pool=4) as database``. ``pool`` bounds the connections to each server."""
 
-    def __init__(self, place: Place, access: Access, *, pool: int = 8) -> None:
+    def __init__(self, place: Place, access: Access, *, pool: int = 4, expire_seconds: int = 0) -> None:
+        """``expire_seconds``: of rows whose table does not say; 0: never."""
+        self.expire_seconds = expire_seconds
         self._place = place
         self._access = access
         self._pool = pool
@@ -56,6 +87,16 @@ class RedisDatabase:
         self._locating = asyncio.Lock()
         self._located = 0
         self._doubted = False  # something did not answer: it may no longer be the one to ask
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say, not yet open. Raises ConfigError."""
+        return cls(
+            Place.of(settings),
+            Access.of(settings),
+            pool=settings.redis_pool_size,
+            expire_seconds=settings.redis_expire_seconds,
+        )
 
     @property
     def cluster(self) -> bool:
@@ -238,7 +279,6 @@ class RedisDatabase:
             self._access, user=self._place.sentinel_user, password=self._place.sentinel_password, database=0,
             seconds=self._access.connect_seconds,
         )  # fmt: skip
-        hide([self._place.sentinel_password])
         words = command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
         said: IngestError = Unavailable(f"no Sentinel of {self._nodes()} knows a master {name}")
         for node in self._place.nodes:

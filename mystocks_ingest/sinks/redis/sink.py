@@ -31,13 +31,12 @@ class RedisSink:
 
     name = "redis"
 
-    def __init__(self, database: RedisDatabase, *, expire_seconds: int = 0) -> None:
+    def __init__(self, database: RedisDatabase) -> None:
         self._database = database
-        self._expire_seconds = expire_seconds
 
     @classmethod
-    async def opened(cls, database: RedisDatabase, tables: Iterable[Table], *, expire_seconds: int = 0) -> Self:
-        """A sink for these tables; ``expire_seconds`` for those that do not say (0: never). Raises ConfigError."""
+    async def opened(cls, database: RedisDatabase, tables: Iterable[Table]) -> Self:
+        """A sink for these tables. Raises ConfigError when their keys would be mixed up."""
         taken: dict[str, Table] = {}
         for table in tables:
             space = space_of(table)
@@ -49,7 +48,7 @@ class RedisSink:
                     f"{table.where or table.name}: {table.name} and {twin.name} would share the keys {space.pattern}: "
                     "give one of them another pattern"
                 )
-        return cls(database, expire_seconds=expire_seconds)
+        return cls(database)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Store the rows, except those of which a newer version is stored; the rows hold each key once.
@@ -58,7 +57,7 @@ class RedisSink:
         """
         writable(table)
         space = space_of(table)
-        expire = self._expire_seconds if space.expire_seconds is None else space.expire_seconds
+        expire = self._database.expire_seconds if space.expire_seconds is None else space.expire_seconds
 
         loop = asyncio.get_running_loop()
 
