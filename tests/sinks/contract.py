@@ -55,7 +55,7 @@ class Subject(ABC):
     streams = True  # has `stream(table, query)`, an async iterator of record batches
     keeps_absent_columns = True  # a column the rows do not have keeps its value in the store
     prompt_seconds = 10.0  # within which a hung or absent server is told as Unavailable
-    many = 10_000  # rows of a large batch
+    many = 24_000  # rows of a large batch
 
     bad: Mapping[str, tuple[str, object]] = {}
     """What is refused: for each name a column and a value that must not be stored, nor sink its batch."""

@@ -38,6 +38,7 @@ from mystocks_ingest.sinks.timescale.statements import Statements, select, wante
 from mystocks_ingest.sinks.timescale.structure import ensure, prepare
 
 SMALL = 250  # rows up to which one statement with its values is the fastest way
+_SHARED = 20_000  # rows from which two connections, and so two processes of the server, share a batch
 _SAMPLE = 64  # keys looked up before rows are taken for new
 _ANALYZED = 2_000  # rows from which the planner's guess about the staged rows is worth a look at them
 _READ_BYTES = 1 << 21  # CSV decoded at a time: about 10 ms in a thread
@@ -83,7 +84,22 @@ class TimescaleSink:
             values = parameters(ready, plan.columns)
             await self._database.run(name, lambda c: c.execute(plan.insert, *values))
         else:
-            await self._database.run(name, lambda c: _loaded(c, plan, ready, self._database.where.statement_seconds))
+            await self._load(name, plan, ready)
+
+    async def _load(self, name: str, plan: Statements, rows: pa.RecordBatch) -> None:
+        """A large batch, by two connections at once where it pays; each half is a transaction of its own."""
+        where = self._database.where
+        half = rows.num_rows // 2
+        shared = rows.num_rows >= _SHARED and where.pool_size > 1
+        parts = [rows.slice(0, half), rows.slice(half)] if shared else [rows]
+
+        async def load(part: pa.RecordBatch) -> None:
+            await self._database.run(name, lambda c: _loaded(c, plan, part, where.statement_seconds))
+
+        ends = await asyncio.gather(*(load(part) for part in parts), return_exceptions=True)
+        errors = [end for end in ends if isinstance(end, BaseException)]
+        for error in sorted(errors, key=lambda e: isinstance(e, Rejected)):  # the rows are judged by a healthy server
+            raise error
 
     async def read(self, table: Table, query: Query) -> pa.Table:
         """Rows in key order, with the names and types of the table's Arrow schema."""
