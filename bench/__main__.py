@@ -12,7 +12,16 @@ import sys
 
 from bench.measure import Measurement, keep, measured, show
 
-MODULES = ("help_time", "embedded_write", "daily_bars", "backfill_13m", "mysql_write", "tdengine_write", "postgresql_write")
+MODULES = (
+    "help_time",
+    "embedded_write",
+    "daily_bars",
+    "backfill_13m",
+    "mysql_write",
+    "tdengine_write",
+    "postgresql_write",
+    "redis_write",
+)
 _SWITCHES = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1"}
 
 
