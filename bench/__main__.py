@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 from bench.measure import Measurement, keep, measured, show
 
@@ -34,8 +35,8 @@ def main(word: str) -> int:
     found: list[Measurement] = []
     for module in chosen:
         print(f"{module} ...", file=sys.stderr, flush=True)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found += pool.apply(measured, (module,))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            found += alone.submit(measured, module).result()
     show(found)
     keep(found)
     return 1 if any(m.met is False for m in found) else 0
