@@ -63,9 +63,7 @@ class Ingest:
     async def _store(self, frame: Frame) -> tuple[Frame, Refused | None]:
         """Write to every table of the route: the rows that are stored, and those a database refused."""
         routes = self.tables.routes(frame.dataset)
-        results = await asyncio.gather(
-            *(self.writers[t].write(frame.rows) for t in routes), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self.writers[t].write(frame.rows) for t in routes), return_exceptions=True)
         reasons: dict[int, str] = {}
         for table, result in zip(routes, results, strict=True):
             if isinstance(result, BaseException):
