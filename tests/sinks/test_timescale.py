@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -382,7 +382,16 @@ async def test_a_hypertable_is_cut_by_time_and_compresses_what_is_old(timescale_
 async def test_rows_in_compressed_chunks_are_corrected_past_the_servers_own_limit(timescale_server: PostgreSQL) -> None:
     table = small_table(is_timescale_hypertable=True)
     many = 130_000  # more than the 100,000 rows a statement may unpack by default
-    rows = ordinary(table, many)
+    days = pa.array([date(2020, 1, 1) + timedelta(i) for i in range(100)])
+    rows = pa.RecordBatch.from_arrays(
+        [
+            pa.array([f"{i // 100:06d}.SZ" for i in range(many)]),
+            days.take(pa.array([i % 100 for i in range(many)])),
+            pa.array([i / 10_000 for i in range(many)]),
+            pa.nulls(many, pa.string()),
+        ],
+        schema=pa.schema([pa.field(f.name, f.type) for f in table.schema]),
+    )
     corrected = rows.set_column(2, rows.schema.field(2), pc.add(rows.column("price"), 1.0))
     async with opened(access(timescale_server), table) as store:
         await store.write(table, rows)

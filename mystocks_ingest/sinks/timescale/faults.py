@@ -66,7 +66,8 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
         case pg.PostgresSyntaxError() | pg.DatatypeMismatchError() | pg.UndefinedFunctionError():
             return IngestError(f"{where} does not understand a statement of this program: {said}")
         case _:
-            return Unavailable(f"{where} cannot serve: {said}")
+            hint = getattr(exc, "hint", None)
+            return Unavailable(f"{where} cannot serve: {said}" + (f" ({hint})" if hint else ""))
 
 
 def _reason(exc: BaseException) -> str:
