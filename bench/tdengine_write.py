@@ -1,6 +1,6 @@
 """TDengine: minute bars through the sink, beside bare loops of taos-ws-py's stmt2 over the same rows.
 
-One million rows of 500 symbols in the writer's batches, 100 rows of a symbol in each stmt2 bind of 50,000. The bare
+One million rows of 500 symbols in the writer's batches, 200 rows of a symbol in each; the bare loops bind 50,000 rows at a time. The bare
 loops run in one process of their own: one takes the rows as they are in this program, Arrow, and makes the lists
 that the driver wants; the other finds the lists made before the clock starts. The server is the stand-in of the
 tests, or the one TDENGINE_HOST names. Turns alternate, and each side's median counts.

@@ -20,7 +20,7 @@ from mystocks_ingest.errors import ConfigError, IngestError, Unavailable, Unsafe
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
-from mystocks_ingest.sinks.tdengine.batches import Bounds, Slice, prepared, slices
+from mystocks_ingest.sinks.tdengine.batches import BATCH_ROWS, Bounds, Slice, prepared, slices
 from mystocks_ingest.sinks.tdengine.database import TDengineDatabase
 from mystocks_ingest.sinks.tdengine.names import literal, quoted
 from mystocks_ingest.sinks.tdengine.reading import answered, schema_of, statement
@@ -41,6 +41,7 @@ from mystocks_ingest.sinks.tdengine.shape import (
 log = get("tdengine")
 
 STREAM_ROWS = 50_000
+LEAST_ROWS = 12_500  # of a bind, so that one connection converts rows while the server takes another's
 _MISSING = re.compile(r"\[0x(2603|0388)\]")
 
 
@@ -92,12 +93,14 @@ class TDengineSink:
         place = await self._place(table)
         made = shape(table, place.precision)
         bounds = Bounds.of(place.precision, place.keep_days, self._now())
-        parts = await asyncio.to_thread(lambda: list(slices(made, prepared(made, rows, bounds))))
+        lanes = self._database.options.connections
+        step = max(LEAST_ROWS, min(BATCH_ROWS, rows.num_rows // (4 * lanes)))
+        parts = await asyncio.to_thread(lambda: list(slices(made, prepared(made, rows, bounds), step=step)))
         call = _insert_call(made, rows.schema.names)
         if any(name in rows.schema.names for name in made.attributes):
             await self._write_attributes(made, call, parts)
             return
-        room = asyncio.Semaphore(self._database.options.connections)
+        room = asyncio.Semaphore(lanes)
         await _together([self._send(room, call, part) for part in parts])
 
     async def read(self, table: Table, query: Query) -> pa.Table:
