@@ -43,7 +43,7 @@ async def _ours(folder: Path, raw: pa.RecordBatch, *, piece: int, workers: int) 
         sink = await EmbeddedSink.opened(db, tables.all)
         journal = await EmbeddedJournal.opened(db, now=lambda: FETCHED)
         async with Writer(sink, table) as writer:
-            ingest = Ingest(tables, {table.name: writer}, journal, lambda: judged, "bench")
+            ingest = Ingest(tables, {table: writer}, journal, lambda: judged, "bench")
             answers = [raw.slice(at, piece) for at in range(0, raw.num_rows, piece)]
             started = time.perf_counter()
 
