@@ -24,8 +24,6 @@ FEW = (
 )
 SITE_SECONDS = 60.0  # until nothing more is asked of a site that fails
 ASKED_TO_WAIT = {"rate_minute": 150.0, "rate_minute_new": 150.0}  # the vendor says how long
-# A wrong price that agrees with its own high, volume and amount looks true; only another source's row could show it.
-BELIEVABLE = {"wrong_close"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,7 @@ async def results(cases: tuple[Case, ...], folder: Path) -> AsyncIterator[Result
 def assert_harmless(result: Result) -> None:
     assert result.code in (0, 3), f"{result.case}: exit {result.code}\n{result.errors}"
     assert result.outcomes, f"{result.case}: no typed outcome"
-    if result.case.fault not in BELIEVABLE:
-        assert result.wrong == 0, f"{result.case}: {result.tally}"
+    assert result.wrong == 0, f"{result.case}: {result.tally}"
     assert (result.code == 0) == (result.tally.lost == 0), f"{result.case}: {result.tally} with exit {result.code}"
     most = SITE_SECONDS * SITES[result.case.vendor] + ASKED_TO_WAIT.get(result.case.fault, 0.0)
     assert result.seconds < most, f"{result.case}: {result.seconds:.0f} s"

@@ -335,3 +335,26 @@ def test_minute_bars_in_lots_are_unit_errors():
 def test_an_empty_frame_is_accepted():
     checked = check(made.frame({"symbol": []}), made.context())
     assert (len(checked.accepted), len(checked.refused)) == (0, 0)
+
+
+def stated_moves(columns):
+    """The vendor's own percentages, as its table holds them."""
+    moves = [round((c / p - 1) * 100, 4) for c, p in zip(columns["close"], columns["pre_close"], strict=True)]
+    return {"row": list(range(len(moves))), "pct_chg": moves}
+
+
+def test_a_close_that_its_own_percentage_denies_is_refused():
+    columns = made.bars(count=20)
+    raw = stated_moves(columns)
+    assert refused(columns, raw=raw) == {}
+    columns["close"][7] = columns["high"][7] = round(columns["high"][7] + 0.31, 2)
+    ((rule, reason),) = refused(columns, raw=raw).values()
+    assert rule == "inconsistent"
+    assert "pct_chg says" in reason
+
+
+def test_a_close_that_the_next_reference_price_confirms_is_believed_against_its_percentage():
+    columns = made.bars(count=20)
+    raw = stated_moves(columns)
+    raw["pct_chg"][7] += 1.24
+    assert refused(columns, raw=raw) == {}

@@ -45,8 +45,8 @@ class EmbeddedSubject(Subject):
     async def opened(
         self,
         *tables: Table,
-        port: int | None = None,  # noqa: ARG002 - it has no wire
-        pool: int | None = None,  # noqa: ARG002 - nor a pool
+        port: int | None = None,
+        pool: int | None = None,
     ) -> AsyncIterator[Sink]:
         async with EmbeddedDatabase(self.folder) as database:
             yield await EmbeddedSink.opened(database, tables)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mystocks_ingest.market import cells
 from mystocks_ingest.market.checks import adjusted, limits, proof
 from mystocks_ingest.market.checks.rows import Days, Keyed, finished, in_time, kinds, per_row
 from mystocks_ingest.market.checks.verdict import Context, Mask, Rule, Verdict, number
@@ -15,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 PRICES = ("open", "high", "low", "close")
 PROVEN = frozenset({"stock", "etf"})  # an index has no average price, a bond's amount may hold accrued interest
 OFF = 0.0005  # CNY off the tick: single-precision vendors are off by less
+STATED_MOVE = ("pct_chg", "pctChg", "涨跌幅")  # tushare, baostock, akshare: percent
+_MOVE_ROUNDING = 0.011  # percentage points: eastmoney rounds to two decimals
 _INDEX_ROUNDING = 1e-4  # relative: some index vendors round open and close, but not high and low
 
 
@@ -46,6 +49,7 @@ def check(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
             ),
         )
     if keyed.frame.dataset.interval == "1d":
+        _moves(keyed, values["close"], verdict)
         finished(keyed, days, verdict)
         if context.calendar is not None:
             ends = {"pre_close": keyed.numbers("pre_close"), **values}
@@ -134,6 +138,35 @@ def _prices(keyed: Keyed, values: dict[str, Floats], types: list[str], verdict: 
         verdict.refuse(
             Rule.PRICE_NOT_POSITIVE, reference < 0, lambda rows: (f"pre_close is {number(reference[r])}" for r in rows)
         )
+
+
+def _moves(keyed: Keyed, close: Floats, verdict: Verdict) -> None:
+    """The vendor's own percentage must follow from its close and its reference price: it says the price twice.
+
+    A close that the next session's reference price confirms is believed all the same: then it is the percentage or
+    this row's reference price that is wrong, as in one of 31,700 real rows.
+    """
+    raw = keyed.frame.raw
+    name = next((n for n in STATED_MOVE if raw is not None and n in raw.schema.names), None)
+    if raw is None or name is None:
+        return
+    stated = cells.to_number(raw.column(name)).to_numpy(zero_copy_only=False)
+    reference = keyed.numbers("pre_close")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved = (close / reference - 1.0) * 100.0
+        wrong = np.abs(moved - stated) > _MOVE_ROUNDING  # NaN, a first day's, compares false
+    if wrong.any():
+        confirmed = (keyed.group[1:] == keyed.group[:-1]) & (np.abs(reference[1:] - close[:-1]) < OFF)
+        wrong[:-1] &= ~confirmed
+    verdict.refuse(
+        Rule.INCONSISTENT,
+        wrong,
+        lambda rows: (
+            f"close {number(close[r])} over pre_close {number(reference[r])} is {moved[r]:+.2f} %, "
+            f"and the vendor's {name} says {stated[r]:+.2f} %"
+            for r in rows
+        ),
+    )
 
 
 def _volume(values: dict[str, Floats], proven: Mask, verdict: Verdict) -> None:

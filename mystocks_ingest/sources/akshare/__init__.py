@@ -31,7 +31,7 @@ __all__ = ["LAYOUTS", "NAMES", "Akshare", "open_akshare"]
 NAMES = tuple(FAMILIES)
 _CALL = "mystocks_ingest.sources.akshare.calls:call"
 _PREPARE = "mystocks_ingest.sources.akshare.calls:prepare"
-_RETRY_SECONDS = 120.0
+_RETRY_SECONDS = 15.0  # a site that answered nothing for its whole read time-out is not asked the same at once
 _BREAKER = Breaker(
     strikes=2, seconds=1800.0, matches="RemoteDisconnected|Connection aborted|Connection reset|ProxyError"
 )
