@@ -1,7 +1,7 @@
-"""The whole market's history, 5,400 stocks by 2,430 sessions, from the in-process simulated market to the store.
+"""The whole market's history, 5,400 stocks by 2,430 sessions, from the simulated market's fast path to the store.
 
-Everything but the vendors' packages is the real thing: plan, check, group commit, ledger, checkpoints. The memory
-shown is this process's, the simulated market included.
+Everything but the vendors' packages and their wire is the real thing: plan, check, group commit, ledger,
+checkpoints. The simulated market stands in a child process, as a vendor's package would.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import resource
 import tempfile
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from time import perf_counter
 
 import psutil
 
+from bench.far import FarSource
 from bench.measure import Measurement
 from mystocks_ingest import logs, service
 from mystocks_ingest.arrow import give_memory_back, keep_pandas_out
@@ -24,8 +25,7 @@ from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.report import Job, Report
 from mystocks_ingest.market.frames import Window
 from mystocks_ingest.settings import Settings
-from mystocks_ingest.sim.market import Market, MarketConfig
-from mystocks_ingest.sim.source import SimSource
+from mystocks_ingest.sim.market import MarketConfig
 
 STOCKS, SESSIONS = 5_400, 2_430
 MILLION = 1_000_000
@@ -37,7 +37,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.began = self.last = time.perf_counter()
+        self.began = self.last = perf_counter()
         self.marks: list[tuple[float, float]] = []  # rows/s and MB of each million
         self._process = psutil.Process()
 
@@ -50,7 +50,7 @@ class Watch:
         before = self.rows // MILLION
         self.rows += rows
         if self.rows // MILLION > before:
-            now = time.perf_counter()
+            now = perf_counter()
             memory = self._process.memory_info().rss / 1e6
             self.marks.append((MILLION / (now - self.last), memory))
             print(f"  {self.rows:>12,} rows  {self.marks[-1][0]:>9,.0f} rows/s  {memory:5.0f} MB", flush=True)
@@ -66,15 +66,14 @@ class Watch:
 
 
 async def _backfill(folder: Path, watch: Watch) -> Report:
-    market = Market(MarketConfig(stocks=STOCKS, sessions=SESSIONS))
     settings = Settings(MYSTOCKS_STATE_DIR=folder, MYSTOCKS_CONFIG_DIR=_CONFIG)
-    now = datetime(market.last_day.year, market.last_day.month, market.last_day.day, 12, tzinfo=UTC)
-    window = Window(market.first_day, market.last_day + timedelta(days=1))
-    async with service.opened(settings, now=lambda: now) as opened:
-        simulated = SimSource(market)
-        opened._chosen = lambda _: {simulated.name: simulated}  # type: ignore[method-assign]  # noqa: SLF001 - in a vendor's place
-        watch.began = watch.last = time.perf_counter()
-        return await opened.backfill(Job(("bar_1d",), window), watch)
+    async with FarSource(MarketConfig(stocks=STOCKS, sessions=SESSIONS)) as far:
+        noon = datetime.combine(far.last_day, time(12), UTC)
+        window = Window(far.first_day, far.last_day + timedelta(days=1))
+        async with service.opened(settings, now=lambda: noon) as opened:
+            opened._chosen = lambda _: {far.name: far}  # type: ignore[method-assign]  # noqa: SLF001 - in a vendor's place
+            watch.began = watch.last = perf_counter()
+            return await opened.backfill(Job(("bar_1d",), window), watch)
 
 
 def run() -> Iterator[Measurement]:
