@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mystocks_ingest import logs
+
 LAST = Path(__file__).parent / "last.json"
 
 
@@ -41,6 +43,7 @@ class Measurement:
 
 def measured(module: str) -> list[Measurement]:
     """All lines of one benchmark."""
+    logs.configure()
     found: Iterator[Measurement] = importlib.import_module(f"bench.{module}").run()
     return list(found)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from importlib.machinery import ModuleSpec
 
-
 _ARENA_MAX = -8  # malloc.h: M_ARENA_MAX
 
 

@@ -10,6 +10,7 @@ batch's least and greatest keys bound the delete, so that whole blocks are skipp
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Self
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Column, Table, writable
 from mystocks_ingest.sinks.embedded.database import Connection, EmbeddedDatabase
 
+_STEP = 245_760  # two row groups: enough to bypass the log, little enough for the store's memory
 log = get("embedded")
 
 
@@ -40,10 +42,14 @@ class EmbeddedSink:
         return cls(database)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
-        """Upsert by key; the rows hold each key once. Durable on return."""
+        """Upsert by key; the rows hold each key once. Durable on return.
+
+        Up to ``_STEP`` rows go in one transaction; of more, those before a failing step are stored.
+        """
         writable(table)
-        if rows.num_rows:
-            await self._database.run(lambda c: _upsert(c, table, rows), incoming=rows)
+        for first in range(0, rows.num_rows, _STEP):
+            part = rows.slice(first, _STEP)
+            await self._database.run(partial(_upsert, table=table, rows=part), incoming=part)
 
     async def read(self, table: Table, query: Query) -> pa.Table:
         """Rows in key order, with the names and types of the table's Arrow schema."""
