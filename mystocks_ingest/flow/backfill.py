@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from mystocks_ingest.errors import IngestError, Malformed, Unavailable, Unsupported
 from mystocks_ingest.flow import evidence, plan
 from mystocks_ingest.flow.ingest import Taken
-from mystocks_ingest.flow.ledger import Ledger, keys_of
+from mystocks_ingest.flow.ledger import Ledger, Mask, keys_of
 from mystocks_ingest.flow.plan import Cadence, PlanLine, Task, Traits
 from mystocks_ingest.flow.reference import Reference
 from mystocks_ingest.flow.report import Job, Missing, Report
@@ -150,6 +150,7 @@ class Backfill:
     async def _one(self, wanted: Dataset, ledger: Ledger, traits: Traits, source: Source, task: Task) -> None:
         """One request: its rows stored and settled, its outcome counted. Only a sink's failure is raised."""
         block = plan.block_of(wanted, source, ledger, traits, task.request)
+        refused: list[Frame] = []
         found = 0
         try:
             async for answer in source.fetch(task.request):
@@ -160,6 +161,7 @@ class Backfill:
                 else:
                     found += len(frame)
                     self._settle(wanted, ledger, taken)
+                    refused += taken.turned_down
             if not found and not task.request.symbols and plan.cadence(wanted) is Cadence.SESSION:
                 raise Malformed(f"{source.name} has no row at all for {task.request}, a session when stocks traded")
         except Unavailable:
@@ -174,12 +176,14 @@ class Backfill:
         finally:
             ledger.asked_of(source.name)[block] = True
         self.run.succeeded(source, wanted, rows=found, calls=task.calls)
+        rows, columns = block[0].ravel(), block[1].ravel()
+        unproven = _unproven(wanted, ledger, refused)[block] if refused else np.zeros((len(rows), len(columns)), bool)
         if found:  # an empty answer alone proves nothing
-            ledger.answered_by(source.family)[block] = True
+            ledger.answered_by(source.family)[block] = ~unproven
         if plan.cadence(wanted) in (Cadence.EVENT, Cadence.PERIOD):
             served = plan.served(source.offers[wanted.name], ledger.sessions, self.run.clock(), only_final=True)
-            columns = block[1].ravel()
-            ledger.settle_block(np.ix_(block[0].ravel(), columns[served[columns]]))
+            clean = ~unproven.any(axis=1)  # a refused event is still to be had
+            ledger.settle_block(np.ix_(rows[clean], columns[served[columns]]))
 
     def _settle(self, wanted: Dataset, ledger: Ledger, taken: Taken) -> None:
         rows = taken.accepted.rows
@@ -233,6 +237,21 @@ def _only(frame: Frame, ledger: Ledger) -> Frame:
     """The rows of the ledger's symbols: a whole market's answer holds more than was asked for."""
     inside = pc.is_in(frame.rows.column("symbol"), value_set=pa.array(ledger.symbols, pa.string()))
     return frame if pc.all(inside).as_py() else frame.take(pc.indices_nonzero(inside).cast(pa.int64()))
+
+
+def _unproven(wanted: Dataset, ledger: Ledger, refused: list[Frame]) -> Mask:
+    """The cells of refused rows: a row came, so nobody may conclude from this answer that there is none."""
+    mask = np.zeros(ledger.done.shape, bool)
+    for frame in refused:
+        symbols, days = keys_of(wanted, frame.rows)
+        if symbols.null_count or days.null_count:
+            return np.ones_like(mask)  # a row of who knows what
+        if plan.cadence(wanted) is Cadence.SESSION:
+            cells = ledger.cells(symbols, days)
+            mask[cells.rows, cells.columns] = True
+        else:
+            mask[ledger.rows(symbols.unique().to_pylist())] = True
+    return mask
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

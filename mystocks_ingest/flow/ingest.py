@@ -28,9 +28,10 @@ log = get("ingest")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a frame: rows now durable, how many each rule refused, and why, one reason a symbol."""
+    """What became of a frame: rows now durable, rows refused, how many by each rule, and one reason a symbol."""
 
     accepted: Frame
+    turned_down: tuple[Frame, ...]
     refused: Mapping[str, int]
     reasons: Mapping[str, str]
 
@@ -58,7 +59,8 @@ class Ingest:
         rules = Counter(rule for refused in turned_down for rule in refused.rules)
         if rules:
             log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(rules))
-        return Taken(accepted, rules, {s: r for refused in reversed(turned_down) for s, r in _reasons(refused)})
+        reasons = {s: r for refused in reversed(turned_down) for s, r in _reasons(refused)}
+        return Taken(accepted, tuple(refused.frame for refused in turned_down), rules, reasons)
 
     async def _store(self, frame: Frame) -> tuple[Frame, Refused | None]:
         """Write to every table of the route: the rows that are stored, and those a database refused."""

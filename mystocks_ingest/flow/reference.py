@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import ConfigError, IngestError, Unavailable
+from mystocks_ingest.errors import ConfigError, Denied, IngestError, Unavailable, Unsupported
 from mystocks_ingest.flow.ledger import Days, Mask
 from mystocks_ingest.flow.plan import Cadence, PlanLine, Traits, cadence, market_day, minutes
 from mystocks_ingest.flow.report import Job
@@ -97,7 +97,7 @@ class Reference:
 
     async def _compare(self, source: Source, vendor: pa.Table | None, run: Run) -> None:
         """Lay the second opinion beside the vendor's calendar; it stands in where no vendor gave one."""
-        frames = await self._fetch(CALENDAR, source, run)
+        frames, _ = await self._fetch(CALENDAR, source, run)
         if vendor is None:
             for frame in frames:
                 await run.take(frame, source)
@@ -133,30 +133,36 @@ class Reference:
             if pairs <= covered:
                 continue
             stored = 0
-            for frame in await self._fetch(wanted, source, run):
+            frames, failure = await self._fetch(wanted, source, run)
+            for frame in frames:
                 fresh = _only_new(frame, covered)
                 stored += len((await run.take(fresh, source)).accepted) if len(fresh) else 0
-            if stored:
+            if stored and failure is None:
                 covered |= pairs
                 if first_wins:
                     break
+            elif isinstance(failure, (Denied, Unsupported)):  # a part it may not give; what it gave counts
+                covered |= {pair for frame in frames for pair in _pairs(frame)}
         if covered:
             today = self._today()
             await self.journal.checkpoint(
                 [Checkpoint(wanted.name, EVERYTHING, Window(today, today + timedelta(days=1)), "snapshot")]
             )
 
-    async def _fetch(self, wanted: Dataset, source: Source, run: Run) -> list[Frame]:
+    async def _fetch(self, wanted: Dataset, source: Source, run: Run) -> tuple[list[Frame], IngestError | None]:
+        """The frames that came, and what ended them early."""
         request = Request(wanted, Window(_FIRST_SESSION, date(self._today().year + 1, 1, 1)))
+        frames: list[Frame] = []
         try:
-            frames = [frame async for frame in source.fetch(request)]
+            async for frame in source.fetch(request):
+                frames.append(frame)  # noqa: PERF401 - those before a failure are kept
         except Unavailable:
             raise
         except IngestError as exc:
             run.failed(source, wanted, exc)
-            return []
+            return frames, exc
         run.succeeded(source, wanted, rows=sum(len(f) for f in frames), calls=source.calls(request))
-        return frames
+        return frames, None
 
     async def estimate(self, wanted: Sequence[Dataset], run: Run) -> list[PlanLine]:
         """What the snapshots that are not of today cost at their first source."""
@@ -253,12 +259,21 @@ class Reference:
         return np.asarray(np.isnat(first))
 
 
+def _pairs(frame: Frame) -> list[tuple[str, str]]:
+    """Exchange and asset type of each row; none where the dataset has no such columns."""
+    names = frame.rows.schema.names
+    if "exchange" not in names or "asset_type" not in names:
+        return []
+    return list(
+        zip(frame.rows.column("exchange").to_pylist(), frame.rows.column("asset_type").to_pylist(), strict=True)
+    )
+
+
 def _only_new(frame: Frame, covered: set[tuple[str, str]]) -> Frame:
     """Rows of exchanges and asset types that no earlier source covered."""
-    names = frame.rows.schema.names
-    if not covered or "exchange" not in names or "asset_type" not in names:
+    pairs = _pairs(frame)
+    if not covered or not pairs:
         return frame
-    pairs = zip(frame.rows.column("exchange").to_pylist(), frame.rows.column("asset_type").to_pylist(), strict=True)
     return frame.take(pa.array([i for i, pair in enumerate(pairs) if pair not in covered], pa.int64()))
 
 

@@ -158,3 +158,15 @@ def steady(stage: Stage) -> Symbol:
     counts = pc.value_counts(stage.truth()["symbol"]).to_pylist()
     most = max(c["counts"] for c in counts)
     return min(Symbol(c["values"]) for c in counts if c["counts"] == most and not c["values"].endswith(".BJ"))
+
+
+async def test_two_vendors_whose_rows_were_refused_do_not_prove_that_there_are_none(tmp_path: Path) -> None:
+    async with staged(tmp_path) as stage:
+        symbol = steady(stage)
+        for vendor, api in (("tushare", "daily"), ("baostock", "query_history_k_data_plus"), ("akshare", "*")):
+            await stage.sim.fault(vendor, "volume_x100", match=api, times=None)
+        report = await stage.backfill(stage.job(symbols=(symbol,)))
+        assert report.exit_code == 3
+        (missing,) = report.missing
+        assert missing.sessions == stage.truth((symbol,)).num_rows
+        assert "refused" in missing.why
