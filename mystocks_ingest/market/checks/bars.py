@@ -158,6 +158,9 @@ def _moves(keyed: Keyed, close: Floats, verdict: Verdict) -> None:
     if wrong.any():
         confirmed = (keyed.group[1:] == keyed.group[:-1]) & (np.abs(reference[1:] - close[:-1]) < OFF)
         wrong[:-1] &= ~confirmed
+        wrong &= ~keyed.frame.rows.column("provisional").fill_null(False).to_numpy(
+            zero_copy_only=False
+        )  # not the last word
     verdict.refuse(
         Rule.INCONSISTENT,
         wrong,
