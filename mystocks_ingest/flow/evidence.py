@@ -26,7 +26,7 @@ from mystocks_ingest.market.frames import Frame, Window
 from mystocks_ingest.market.gaps import explained_by_continuity
 from mystocks_ingest.ports import Query, Sink
 
-_SYMBOLS_AT_A_TIME = 200  # bars read back at once: bounds memory
+_SYMBOLS_AT_A_TIME = 50  # bars read back at once: bounds memory
 _WITNESS = ("symbol", "trade_date", "close", "pre_close")
 
 
@@ -67,9 +67,12 @@ async def settle_stored(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink) -
 
 async def ask_for_suspensions(ledger: Ledger, traits: Traits, run: Run) -> None:
     """Ask sources that keep a record of suspensions about the cells that were answered without a row."""
-    absent = ledger.todo & ledger.asked_at_all
     willing = [s for s in run.usable(SUSPENSION) if s.name not in ledger.suspensions_asked]
-    if not absent.any() or not willing:
+    if not willing:
+        return
+    absent = ledger.todo
+    absent &= ledger.asked_at_all
+    if not absent.any():
         return
     record = Ledger.blank(SUSPENSION.name, ledger.symbols, ledger.sessions)
     record.expected &= absent
@@ -96,7 +99,9 @@ async def settle_explained(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink
     """Settle what two agreeing families, or the stored bars themselves, show to be no gap."""
     ledger.settle_mask(ledger.todo & ledger.agreed)
     answered = ledger.answered_at_all
-    open_rows = np.flatnonzero((ledger.todo & answered).any(axis=1))
+    unexplained = ledger.todo
+    unexplained &= answered
+    open_rows = np.flatnonzero(unexplained.any(axis=1))
     if wanted != BAR_1D or not len(open_rows):
         return
     undated = reference.no_list_date(ledger.symbols)
@@ -106,7 +111,7 @@ async def settle_explained(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink
         query = Query(symbols=tuple(ledger.symbols[r] for r in rows.tolist()), columns=_WITNESS)
         bars = await sink.read(tables.holder(BAR_1D), query)
         factors = await sink.read(tables.holder(ADJ_FACTOR), replace(query, columns=()))
-        gaps = list(ledger.gaps(rows, ledger.todo & answered))
+        gaps = list(ledger.gaps(rows, unexplained))
         explained, _ = explained_by_continuity(bars, gaps, _of_one_source(factors))
         for gap in explained:
             ledger.settle(ledger.cells(pa.array([gap.symbol] * len(gap.sessions)), pa.array(gap.sessions, pa.date32())))

@@ -7,7 +7,7 @@ is known not to exist; only done cells enter a checkpoint, so a checkpoint never
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
@@ -23,6 +23,7 @@ from mystocks_ingest.market.gaps import Gap
 from mystocks_ingest.ports import Checkpoint
 
 Mask = npt.NDArray[np.bool_]
+_ROWS_AT_A_TIME = 256  # windows are found on copies: a few hundred rows of a matrix, never all of it
 Block = tuple[npt.NDArray[np.intp], ...]  # np.ix_ of rows and columns
 Days = npt.NDArray[np.datetime64]
 
@@ -98,10 +99,12 @@ class Ledger:
     @property
     def agreed(self) -> Mask:
         """Cells for which two families gave a complete answer in this run."""
-        votes = np.zeros(self.done.shape, np.int8)
-        for answered in self.answered.values():
-            votes += answered
-        return votes >= 2
+        votes = np.zeros(self.done.shape if len(self.answered) > 1 else (1, 1), np.int8)
+        if len(self.answered) > 1:
+            for answered in self.answered.values():
+                votes += answered
+        mask: Mask = votes >= 2
+        return mask
 
     def gaps(self, rows: npt.NDArray[np.intp], mask: Mask) -> Iterator[Gap]:
         """The runs of ``mask`` in these rows."""
@@ -142,7 +145,9 @@ class Ledger:
     @property
     def todo(self) -> Mask:
         """Expected and not done."""
-        return self.expected & ~self.done
+        cells: Mask = ~self.done
+        cells &= self.expected
+        return cells
 
     def settle_block(self, block: Block) -> None:
         """Every cell of these rows and columns is done."""
@@ -157,8 +162,9 @@ class Ledger:
         rows = sorted(self._dirty)
         self._dirty.clear()
         return [
-            Checkpoint(self.dataset, self.symbols[rows[i]], window, source)
-            for i, window in self.windows(self.done[rows])
+            Checkpoint(self.dataset, self.symbols[part[i]], window, source)
+            for part in (rows[at : at + _ROWS_AT_A_TIME] for at in range(0, len(rows), _ROWS_AT_A_TIME))
+            for i, window in self.windows(self.done[part])
         ]
 
     def windows(self, mask: Mask) -> Iterator[tuple[int, Window]]:
@@ -175,7 +181,10 @@ class Ledger:
         return self.sessions.astype("datetime64[D]").tolist()  # type: ignore[no-any-return]
 
 
-def _any(masks: Iterable[Mask], shape: tuple[int, ...]) -> Mask:
+def _any(masks: Collection[Mask], shape: tuple[int, ...]) -> Mask:
+    """The union; one mask alone is given as it is, for a matrix of the whole market is not copied lightly."""
+    if len(masks) == 1:
+        return next(iter(masks))
     out = np.zeros(shape, bool)
     for mask in masks:
         out |= mask
