@@ -21,7 +21,7 @@ import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from mystocks_ingest import logs
-from mystocks_ingest.errors import Banned, IngestError, Limited, Retryable
+from mystocks_ingest.errors import Banned, IngestError, Limited, Retryable, Unavailable
 from mystocks_ingest.ports import Rate
 from mystocks_ingest.sources.pacing_store import ALL, Closed, PacingStore, Used
 
@@ -95,8 +95,11 @@ class Pacer:
         self._next_start = 0.0
 
     def close(self) -> None:
-        """Close the file; counts stay."""
-        self._store.note(self._last)
+        """Close the file; counts stay. Never raises: how the last call went is told, not vital."""
+        try:
+            self._store.note(self._last)
+        except Unavailable as exc:
+            log.warning("pacing.unsaved", source=self.source, reason=str(exc))
         self._store.close()
 
     async def take(self, cost: int = 1, *, api: str = ALL) -> None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from pyrate_limiter import Rate as WindowRate
 from pyrate_limiter import RateItem, SQLiteBucket, SQLiteQueries
 
-from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.ports import Rate
 
 ALL = "*"
@@ -64,6 +66,26 @@ class Last:
     opened: int = 0
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _kept(method: Callable[P, T]) -> Callable[P, T]:
+    """``method``, whose failure to write the file is one sentence: a call that is not counted must not be made."""
+
+    @wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except sqlite3.OperationalError as exc:
+            raise Unavailable(
+                f"the calls made cannot be counted in pacing.sqlite ({exc}): free space on the disk of the state "
+                "directory, then run the same command again"
+            ) from exc
+
+    return called
+
+
 class PacingStore:
     """One source's part of the file. Calls are short and synchronous; ``now`` is aware UTC."""
 
@@ -76,6 +98,7 @@ class PacingStore:
     def close(self) -> None:
         self._db.close()
 
+    @_kept
     def take(self, api: str, rates: Sequence[Rate], *, now: datetime, cost: int = 1) -> float:
         """0.0 when ``cost`` calls fit every window and are now counted, else the seconds until they may fit."""
         bucket = self._bucket(api, rates, now)
@@ -96,6 +119,7 @@ class PacingStore:
                 self._db.rollback()
         return max(int(wait), 1) / 1000 if isinstance(wait, int) else 1.0
 
+    @_kept
     def charge(self, api: str, rates: Sequence[Rate], *, now: datetime, calls: int) -> None:
         """Count calls that were made already, whether they fit or not."""
         bucket = self._bucket(api, rates, now)
@@ -104,6 +128,7 @@ class PacingStore:
             self._db.executemany(put, [("call", _milliseconds(now))] * calls)
             self._db.commit()
 
+    @_kept
     def used(self, api: str, rates: Sequence[Rate], *, now: datetime) -> tuple[Used, ...]:
         """Calls made in each window that ends at ``now``."""
         bucket = self._bucket(api, rates, now)
@@ -114,6 +139,7 @@ class PacingStore:
         counts = [self._db.execute(query, (at - int(r.seconds * 1000),)).fetchone()[0] for r in rates]
         return tuple(Used(r, int(n)) for r, n in zip(rates, counts, strict=True))
 
+    @_kept
     def shut(self, api: str, *, until: datetime, banned: bool, reason: str) -> None:
         """Close the API, or with ``*`` the whole source; the later of two ends counts."""
         self._db.execute(
@@ -123,6 +149,7 @@ class PacingStore:
         )
         self._db.commit()
 
+    @_kept
     def closed(self, *, now: datetime) -> list[Closed]:
         """What is closed at ``now``."""
         rows = self._db.execute(
@@ -131,12 +158,14 @@ class PacingStore:
         )
         return [Closed(api, datetime.fromisoformat(until), bool(banned), why) for api, until, banned, why in rows]
 
+    @_kept
     def reopen(self) -> None:
         """Forget closures and failures, as a user may ask for."""
         self._db.execute("DELETE FROM closed WHERE source = ?", (self.source,))
         self._db.execute("UPDATE last SET strikes = 0, opened = 0 WHERE source = ?", (self.source,))
         self._db.commit()
 
+    @_kept
     def learn(self, api: str, rate: Rate) -> None:
         """Remember the limit that the vendor named."""
         self._db.execute(
@@ -144,11 +173,13 @@ class PacingStore:
         )
         self._db.commit()
 
+    @_kept
     def learnt(self, api: str) -> list[Rate]:
         """Limits the vendor named for this API."""
         rows = self._db.execute("SELECT calls, seconds FROM learnt WHERE source = ? AND api = ?", (self.source, api))
         return [Rate(calls, seconds) for calls, seconds in rows]
 
+    @_kept
     def last(self) -> Last:
         """The source's latest success and failure."""
         row = self._db.execute(
@@ -156,6 +187,7 @@ class PacingStore:
         ).fetchone()
         return Last(_moment(row[0]), _moment(row[1]), row[2] or "", row[3], row[4]) if row else Last()
 
+    @_kept
     def note(self, last: Last) -> None:
         """Write the latest success and failure."""
         values = (self.source, _text(last.success), _text(last.failure), last.reason, last.strikes, last.opened)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mystocks_ingest.errors import Banned, ConfigError, Denied, Limited, Malformed, Unreachable
+from mystocks_ingest.errors import Banned, ConfigError, Denied, Limited, Malformed, Unavailable, Unreachable
 from mystocks_ingest.ports import Rate
 from mystocks_ingest.sources.pacing import Breaker, Budget, Pacer
 from mystocks_ingest.sources.pacing_store import binding
@@ -291,3 +291,12 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match="MYSTOCKS_STATE_DIR"):
         Pacer("tushare", Budget(), path=tmp_path / "file" / "pacing.sqlite")
+
+
+async def test_a_full_disk_is_one_sentence_and_closing_is_quiet(tmp_path):
+    pacer = Pacer("v", Budget((Rate(5, 60.0),)), path=tmp_path / "pacing.sqlite")
+    await pacer.take()
+    pacer._store._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(Unavailable, match=r"cannot be counted in pacing\.sqlite .*full.*: free space"):
+        pacer.charge(20_000)
+    pacer.close()
