@@ -80,7 +80,10 @@ async def test_a_handful_of_faults_at_each_vendor_is_harmless(states: Path) -> N
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_every_fault_at_every_vendor_is_harmless(states: Path) -> None:
-    met = [result async for result in results(CASES, states / "all")]
+    met = []
+    async for result in results(CASES, states / "all"):
+        met.append(result)
+        print(f"{len(met)} of {len(CASES)}: {result.case}, {result.seconds:.0f} s", file=sys.stderr)  # noqa: T201 - it takes long
     print(*("", *table(met)), sep="\n", file=sys.stderr)  # noqa: T201 - shown by `make faults`
     for result in met:
         assert_harmless(result)
