@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
+from enum import StrEnum
 from typing import Protocol
 
 import pyarrow as pa
@@ -12,7 +14,9 @@ import pyarrow as pa
 from mystocks_ingest.errors import Outcome
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
-from mystocks_ingest.schema.tables import Table
+from mystocks_ingest.schema.diff import Dialect
+from mystocks_ingest.schema.structure import TableShape
+from mystocks_ingest.schema.tables import Database, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,38 @@ class Sink(Protocol):
         ...
 
 
+class SchemaTarget(Protocol):
+    """The structure of one store's tables: read, and changed one statement at a time."""
+
+    @property
+    def name(self) -> str:
+        """The store's name, as in ``MYSTOCKS_STORES``."""
+        ...
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    async def databases(self) -> frozenset[str]:
+        """Those that exist and this user may see."""
+        ...
+
+    async def inspect(self, databases: Iterable[str]) -> Sequence[TableShape]:
+        """Every table of these databases, the catalogue read in a few queries a database, never one a table."""
+        ...
+
+    async def execute(self, database: str, statement: str) -> None:
+        """Run one statement of the dialect's. Raises ConfigError (a missing right is named), Unavailable, Rejected."""
+        ...
+
+    async def count(self, table: TableShape) -> int:
+        """How many rows it holds."""
+        ...
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """Held while structure is changed: a second holder waits, and after a while raises Unavailable naming the first."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """All of ``window`` is durable, or known to be absent, for this symbol of this dataset."""
@@ -169,3 +205,82 @@ class Journal(Protocol):
     async def checkpoint(self, points: Iterable[Checkpoint]) -> None: ...
     async def bury(self, letters: Sequence[DeadLetter]) -> None: ...
     async def note(self, source: str, outcome: Outcome, detail: str) -> None: ...
+
+
+class Doing(StrEnum):
+    """What is done to a table, as the monitor log names it."""
+
+    CREATE = "CREATE"
+    ALTER = "ALTER"
+    DROP = "DROP"
+    VALIDATE = "VALIDATE"
+    EXPORT = "EXPORT"
+
+
+class Status(StrEnum):
+    """How an operation stands. One that is left in PROCESSING was interrupted."""
+
+    PROCESSING = "processing"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One change of structure, or one look at it. ``table`` is empty where the database itself is meant.
+
+    ``details`` hold what JSON can. ``made`` is the file's table where one is created, for the log of its columns.
+    """
+
+    kind: Doing
+    database_type: Database
+    database: str
+    table: str
+    at: datetime
+    ddl: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
+    made: Table | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An operation in the monitor log. ``id`` is the log's own, the same before and after it was spooled."""
+
+    id: str
+    operation: Operation
+    status: Status
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a comparison of one table with the file found; no ``issues``: it passed. Each issue is one sentence."""
+
+    database_type: Database
+    database: str
+    table: str
+    at: datetime
+    issues: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+class Operations(Protocol):
+    """The monitor log of structure.
+
+    What it is told is durable on return: in its database, or in its spool while that is away. Telling it never
+    raises for an outage: no change of structure waits for its log.
+    """
+
+    async def began(self, operation: Operation) -> str:
+        """Note ``operation`` as processing, before it is done; returns its id."""
+        ...
+
+    async def ended(self, id: str, status: Status, error: str = "") -> None: ...  # noqa: A002 - the log's word
+
+    async def validated(self, found: Sequence[Validation]) -> None: ...
+
+    async def operations(
+        self, *, table: str = "", status: Status | None = None, since: datetime | None = None, limit: int = 100
+    ) -> Sequence[Recorded]:
+        """The latest, newest first; the spooled ones included. Raises Unavailable when the log cannot be read."""
+        ...

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from datetime import timedelta
+from enum import Enum, StrEnum
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,11 +39,51 @@ class Route(StrEnum):
     BEST_EFFORT = "best_effort"
 
 
+class Moment(Enum):
+    """A default that is not a value."""
+
+    NOW = "CURRENT_TIMESTAMP"
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A default that only its own database understands, such as ``gen_random_uuid()``."""
+
+    sql: str
+
+
+Default = str | int | float | bool | Moment | Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index beside the key. A column reads ``trade_date`` or ``trade_date DESC``."""
+
+    name: str
+    columns: tuple[str, ...]
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a table's rows are cut, compressed and let go; None: the database's own habit.
+
+    ``segment_by`` and ``order_by`` are a hypertable's; ``order_by`` reads like an index's columns.
+    """
+
+    chunk: timedelta | None = None
+    compress_after: timedelta | None = None
+    segment_by: tuple[str, ...] = ()
+    order_by: tuple[str, ...] = ()
+    retention: timedelta | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column in the file's own terms; ``type`` is the file's word, upper case, without length.
 
     ``arrow`` is the canonical field's type where the dataset has the column, else the one the word stands for.
+    ``numbered``: the database counts its values up (AUTO_INCREMENT, SERIAL). ``touched``: ON UPDATE CURRENT_TIMESTAMP.
     """
 
     name: str
@@ -51,9 +92,11 @@ class Column:
     precision: int | None = None
     scale: int | None = None
     nullable: bool = True
-    default: str | int | float | bool | None = None
+    default: Default = None
     comment: str = ""
     is_tag: bool = False
+    numbered: bool = False
+    touched: bool = False
     canonical: pa.DataType | None = None
 
     @property
@@ -79,6 +122,8 @@ class Table:
     is_super_table: bool = False
     is_timescale_hypertable: bool = False
     comment: str = ""
+    indexes: tuple[Index, ...] = ()
+    storage: Storage = Storage()
     where: str = field(default="", compare=False)
     key_space: KeySpace | None = None  # of a Redis table: where its rows lie
 
