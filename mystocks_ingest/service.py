@@ -24,6 +24,7 @@ from mystocks_ingest.flow.replay import Choice, Replayed, replay
 from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
 from mystocks_ingest.flow.run import Run as Roster
 from mystocks_ingest.flow.stores import Stores, read_everywhere
+from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
@@ -126,7 +127,9 @@ class Service:
             }
             second = self.source(sources.SECOND_OPINION)
             reference = Reference(self.sink, self.journal, self.tables, self.now, second)
-            ingest = Ingest(self.tables, writers, self.journal, reference.context, run_id)
+            ingest = Ingest(
+                self.tables, writers, self.journal, reference.context, run_id, Witness(self.sink, self.tables)
+            )
             roster = Roster(self._chosen(job), ingest, self.now, watch)
             yield Backfill(job, roster, reference, self.journal, self.sink)
 

@@ -112,7 +112,7 @@ async def settle_explained(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink
         bars = await sink.read(tables.holder(BAR_1D), query)
         factors = await sink.read(tables.holder(ADJ_FACTOR), replace(query, columns=()))
         gaps = list(ledger.gaps(rows, unexplained))
-        explained, _ = explained_by_continuity(bars, gaps, _of_one_source(factors))
+        explained, _ = explained_by_continuity(bars, gaps, factors)
         for gap in explained:
             ledger.settle(ledger.cells(pa.array([gap.symbol] * len(gap.sessions)), pa.array(gap.sessions, pa.date32())))
         _settle_unlisted(ledger, bars, rows[undated[rows]], answered)
@@ -127,12 +127,3 @@ def _settle_unlisted(ledger: Ledger, bars: pa.Table, rows: npt.NDArray[np.intp],
         if day is not None:
             before = ledger.columns(Window(date.min, day))
             ledger.settle_block(np.ix_([row], np.flatnonzero(answered[row, before])))
-
-
-def _of_one_source(factors: pa.Table) -> pa.Table:
-    """Factors of the source with the most rows: two vendors' factors must not mix in one series."""
-    if not factors.num_rows:
-        return factors
-    counts = pc.value_counts(factors["source"]).to_pylist()
-    best = max(counts, key=lambda c: c["counts"])["values"]
-    return factors.filter(pc.equal(factors["source"], best))

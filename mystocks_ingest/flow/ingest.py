@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import Context, Refused, check
@@ -45,12 +46,15 @@ class Ingest:
     journal: Journal
     context: Callable[[], Context]
     run_id: str
+    witness: Witness
 
     async def take(self, frame: Frame, offer: Offer | None, *, now: datetime) -> Taken:
         """Check ``frame`` and write what passes. Raises Unavailable when a required table cannot be reached."""
         marked = mark_provisional(frame, offer, now)
         checked = await asyncio.to_thread(check, marked, self.context())
         accepted, turned_down = checked.accepted, [checked.refused] if len(checked.refused) else []
+        accepted, denied = await self.witness.heard(accepted)
+        turned_down += [denied] if denied is not None else []
         if len(accepted):
             accepted, by_store = await self._store(accepted)
             turned_down += [by_store] if by_store is not None else []

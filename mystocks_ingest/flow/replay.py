@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.logs import get
-from mystocks_ingest.market.checks import Context, check
+from mystocks_ingest.market.checks import STATED_MOVE, Context, check
 from mystocks_ingest.market.datasets import Dataset, dataset
 from mystocks_ingest.market.frames import Frame, Symbol, Window
 from mystocks_ingest.ports import Checkpoint, DeadLetter, Query, Sink
@@ -107,17 +108,19 @@ async def _page(
         newest, older = _newest(restored(dataset(name), source, group))
         overtaken, current = await _split(newest, tables, sink)
         checked = await asyncio.to_thread(check, current, context)
-        for rule, reason in zip(checked.refused.rules, checked.refused.reasons, strict=True):
-            done.refused[name, rule] += 1
-            done.reasons[name, rule] = reason
-        for table in tables.routes(current.dataset) if len(checked.accepted) else ():
-            await sink.write(table, checked.accepted.rows)
-        good = _ids(checked.accepted)
+        accepted, denied = await Witness(sink, tables).heard(checked.accepted)
+        for refused in (checked.refused, denied) if denied is not None else (checked.refused,):
+            for rule, reason in zip(refused.rules, refused.reasons, strict=True):
+                done.refused[name, rule] += 1
+                done.reasons[name, rule] = reason
+        for table in tables.routes(current.dataset) if len(accepted) else ():
+            await sink.write(table, accepted.rows)
+        good = _ids(accepted)
         others = [*_ids(overtaken), *(n for i in (*good, *_ids(overtaken)) for n in older[i])]
         done.stored[name] += len(good)
         done.superseded[name] += len(others)
         await journal.mark_replayed([*good, *others], at=context.now)
-        await _settle(checked.accepted, journal)
+        await _settle(accepted, journal)
         stayed += len(group) - len(good) - len(others)
     return stayed
 
@@ -157,11 +160,21 @@ def restored(wanted: Dataset, source: str, letters: Mapping[int, DeadLetter]) ->
         rows.append(row)
     schema = pa.schema([pa.field(f.name, f.type) for f in wanted.fields])
     arrays = [_column([row.get(f.name) for row in rows], f.type) for f in schema]
-    ids = pa.RecordBatch.from_arrays([pa.array(list(letters), pa.int64())], names=[_LETTER])
+    ids = _origin(letters)
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     order = pc.sort_indices(batch, sort_keys=[(k, "ascending") for k in wanted.key])
     fetched = max((v for v in batch.column("fetched_at").to_pylist() if v is not None), default=datetime.now(UTC))
     return Frame(wanted, source, fetched, batch, ids).take(order)
+
+
+def _origin(letters: Mapping[int, DeadLetter]) -> pa.RecordBatch:
+    """The raw rows of a replayed frame: which letter each came from, and the move its vendor stated, a proof of its close."""
+    columns: dict[str, pa.Array] = {_LETTER: pa.array(list(letters), pa.int64())}
+    raws = [json.loads(letter.raw) for letter in letters.values()]
+    for name in STATED_MOVE:
+        if any(name in raw for raw in raws):
+            columns[name] = pa.array([None if raw.get(name) is None else str(raw[name]) for raw in raws], pa.string())
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _newest(frame: Frame) -> tuple[Frame, dict[int, list[int]]]:

@@ -113,8 +113,8 @@ def explained_by_continuity(
 ) -> tuple[list[Gap], list[Gap]]:
     """The gaps that stored daily bars explain as suspensions, and the holes that remain.
 
-    ``rows`` are stored bars (symbol, trade_date, close, pre_close) around the gaps, ``factors`` ADJ_FACTOR rows of
-    one source, which explain a reference price lowered by a distribution during the suspension. A gap before the
+    ``rows`` are stored bars (symbol, trade_date, close, pre_close) around the gaps, ``factors`` ADJ_FACTOR rows,
+    which explain a reference price lowered by a distribution during the suspension. A gap before the
     first or after the last stored bar has no witness and stays a hole.
     """
     bars = rows.sort_by([("symbol", "ascending"), ("trade_date", "ascending")]).combine_chunks()
@@ -146,12 +146,50 @@ def _continues(close: float, reference: float, change: float) -> bool:
     return change != 1.0 and abs(reference - close / change) < REFERENCE_TOLERANCE + 0.001 * close
 
 
+def contradicted_by_next(rows: pa.RecordBatch, stored: pa.Table, factors: pa.Table | None = None) -> dict[int, str]:
+    """Daily bars without a reference price of their own whose close the next stored bar denies: row number -> why.
+
+    ``rows`` are of a vendor that gives neither ``pre_close`` nor the day's percentage, so that nothing in them proves
+    the close. ``stored`` (symbol, trade_date, pre_close) and ``factors`` are as for ``explained_by_continuity``. A row
+    is judged only where no other row of ``rows`` lies between it and the stored one.
+    """
+    unproven = np.flatnonzero(rows.column("pre_close").is_null().to_numpy(zero_copy_only=False))
+    if not len(unproven) or not stored.num_rows:
+        return {}
+    bars = stored.sort_by([("symbol", "ascending"), ("trade_date", "ascending")]).combine_chunks()
+    spans = _spans(bars["symbol"])
+    days = bars["trade_date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")
+    references = pc.fill_null(bars["pre_close"].cast(pa.float64()), np.nan).to_numpy()
+    jumps = _Factors(factors)
+    names = rows.column("symbol").to_pylist()
+    mine = rows.column("trade_date").cast(pa.int32()).to_numpy().astype("datetime64[D]")
+    closes = rows.column("close").to_numpy(zero_copy_only=False)
+    found: dict[int, str] = {}
+    for row in unproven.tolist():
+        start, end = spans.get(names[row], (0, 0))
+        after = start + int(np.searchsorted(days[start:end], mine[row], side="right"))
+        own = row + 1 if row + 1 < len(names) and names[row + 1] == names[row] else None
+        if after >= end or np.isnan(references[after]) or (own is not None and mine[own] < days[after]):
+            continue
+        change = jumps.change(names[row], mine[row], days[after])
+        if not _continues(float(closes[row]), float(references[after]), change):
+            expected = f"{references[after] * change:.4g}" if change != 1.0 else f"{references[after]:.12g}"
+            found[row] = (
+                f"close {closes[row]:.12g} is not the {expected} from which the bar of {days[after]} goes on "
+                f"(pre_close {references[after]:.12g}, factor change {change:.6g})"
+            )
+    return found
+
+
 class _Factors:
-    """As-of lookups in ADJ_FACTOR rows."""
+    """As-of lookups in ADJ_FACTOR rows, those of the source with the most: two vendors' must not mix in a series."""
 
     def __init__(self, table: pa.Table | None) -> None:
         self._spans: dict[str, tuple[int, int]] = {}
         if table is not None and table.num_rows:
+            if "source" in table.schema.names:
+                counts = pc.value_counts(table["source"]).to_pylist()
+                table = table.filter(pc.equal(table["source"], max(counts, key=lambda c: c["counts"])["values"]))
             ordered = table.sort_by([("symbol", "ascending"), ("trade_date", "ascending")]).combine_chunks()
             self._spans = _spans(ordered["symbol"])
             self._days = ordered["trade_date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")

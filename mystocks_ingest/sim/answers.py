@@ -106,13 +106,13 @@ def _distort(answer: Answer, fault: Fault) -> Answer:
         case "dash":
             for name in numbers:
                 answer = _cell(answer, name, middle, answer.dash)
-        case "bad_ohlc" if set(answer.prices) <= set(answer.fields):
+        case "bad_ohlc" if len(answer.prices) >= 4 and set(answer.prices) <= set(answer.fields):
             high, low = (answer.column(answer.prices[n])[middle] for n in (1, 2))
             answer = _cell(answer, answer.prices[1], middle, _times(low, 0.99))
             answer = _cell(answer, answer.prices[2], middle, _times(high, 1.01))
-        case "negative_price" if answer.prices:
+        case "negative_price" if len(answer.prices) >= 4:
             answer = _cell(answer, answer.prices[3], middle, _times(answer.column(answer.prices[3])[middle], -1))
-        case "wrong_close" if answer.prices:
+        case "wrong_close" if len(answer.prices) >= 4:
             close = _times(answer.column(answer.prices[3])[middle], 1.07)
             answer = _cell(answer, answer.prices[3], middle, close)
             high = answer.column(answer.prices[1])[middle]
@@ -122,7 +122,7 @@ def _distort(answer: Answer, fault: Fault) -> Answer:
             answer = _cell(
                 answer, answer.time, middle, ("2024-01-07" if "-" in text else "20240107") + text[_day(text) :]
             )
-        case "provisional" if answer.prices and answer.time in answer.fields:
+        case "provisional" if len(answer.prices) >= 4 and answer.time in answer.fields:
             answer = _provisional(answer, fault.text("day"))
     return answer
 

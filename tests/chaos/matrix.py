@@ -11,12 +11,13 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from campaigns import Program, Tally, count
 
 from mystocks_ingest.sim.faults import KINDS
@@ -108,4 +109,8 @@ async def meet(
     refused: Counter[str] = Counter()
     for entry in done["refused"]:
         refused[str(entry["rule"])] += int(entry["rows"])
-    return Result(case, outcomes, refused, ended.code, ended.seconds, count(state, "bar_1d", truth), ended.errors)
+    tally = count(state, "bar_1d", truth)
+    if at is not None:  # the session still runs: nobody owes its bars yet
+        due = truth.filter(pc.less(truth["trade_date"], pa.scalar(at.date())))
+        tally = replace(tally, lost=count(state, "bar_1d", due).lost)
+    return Result(case, outcomes, refused, ended.code, ended.seconds, tally, ended.errors)

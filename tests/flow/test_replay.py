@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -171,3 +171,23 @@ def test_a_letter_without_a_readable_row_says_what_to_do() -> None:
     damaged = DeadLetter("bar_1d", "tushare", None, None, "rule", "reason", "{}", "not json", AT)
     with pytest.raises(ConfigError, match=r"dead letter 5 .* fetch the day again"):
         restored(BAR_1D, "tushare", {5: damaged})
+
+
+async def test_a_close_that_its_vendors_percentage_denied_is_denied_again(desk: Desk) -> None:
+    wrong = letter(row(10.49), rule="inconsistent")
+    await desk.bury(replace(wrong, raw='{"pct_chg": 2.0}'))
+    done = await desk.replay()
+    assert done.refused == {("bar_1d", "inconsistent"): 1}
+    assert await desk.closes() == []
+
+
+async def test_a_close_without_proof_of_its_own_is_held_against_the_next_stored_bar(desk: Desk) -> None:
+    after = row(10.4, day=DAYS[1], pre_close=10.2)
+    good, bad = letter(row(pre_close=None), rule="one"), letter(row(10.49, pre_close=None), rule="another")
+    await desk.bury(letter(after, rule="later"))
+    assert (await desk.replay()).stored == {"bar_1d": 1}
+    await desk.bury(bad)
+    assert (await desk.replay()).refused == {("bar_1d", "inconsistent"): 1}
+    await desk.bury(good)
+    await desk.replay(Choice(rule="one"))
+    assert sorted(await desk.closes()) == [10.2, 10.4]

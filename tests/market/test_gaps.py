@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mystocks_ingest.market.frames import Symbol, Window
-from mystocks_ingest.market.gaps import Coverage, explained_by_continuity, find_gaps
+from mystocks_ingest.market.gaps import Coverage, contradicted_by_next, explained_by_continuity, find_gaps
 
 CAL = made.calendar("2024-01-01", 60)
 DAYS = CAL.open_days.tolist()
@@ -127,3 +127,35 @@ def test_every_real_suspension_is_explained_and_lost_rows_are_holes(shared_data,
     found = {d for g in explained_by_continuity(kept, find_gaps(full, empty.with_rows(kept)))[1] for d in g.sessions}
     missed = set(bars.filter(pa.array(lost))["trade_date"].to_pylist()) - found
     assert len(missed) <= 6  # a stock closes unchanged on one day in thirty: such a loss looks like a suspension
+
+
+def unproven(closes, numbers, references=None):
+    """Rows of a vendor that gives no reference price."""
+    return bars(closes, references or [None] * len(closes), numbers).combine_chunks().to_batches()[0]
+
+
+def test_a_close_that_the_next_stored_bar_does_not_go_on_from_is_contradicted():
+    stored = bars([10.0, 10.3], [9.9, 10.2], [0, 2])
+    assert not contradicted_by_next(unproven([10.2], [1]), stored)
+    found = contradicted_by_next(unproven([10.92], [1]), stored)
+    assert list(found) == [0]
+    assert "10.92" in found[0]
+    assert str(DAYS[2]) in found[0]
+
+
+def test_a_close_before_an_ex_right_day_is_proven_by_the_factor():
+    stored = bars([10.0, 9.4], [9.9, 9.3], [0, 2])
+    factors = rows([("600000.SH", DAYS[0]), ("600000.SH", DAYS[2])]).append_column(
+        "factor", pa.array([1.0, 10.2 / 9.3])
+    )
+    assert not contradicted_by_next(unproven([10.2], [1]), stored, factors)
+    assert contradicted_by_next(unproven([10.2], [1]), stored)
+    assert contradicted_by_next(unproven([10.9], [1]), stored, factors)
+
+
+def test_only_the_bar_directly_before_a_stored_one_is_judged_and_only_without_proof_of_its_own():
+    stored = bars([10.3], [10.2], [4])
+    assert list(contradicted_by_next(unproven([8.0, 8.0, 8.0], [1, 2, 3]), stored)) == [2]
+    assert not contradicted_by_next(unproven([8.0], [5]), stored)
+    assert not contradicted_by_next(unproven([8.0], [3], [8.0]), stored)
+    assert not contradicted_by_next(unproven([8.0], [3]), bars([10.3], [None], [4]))

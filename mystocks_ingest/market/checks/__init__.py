@@ -10,7 +10,9 @@ from mystocks_ingest.market.checks import bars, records, rows
 from mystocks_ingest.market.checks.verdict import Checked, Context, Refused, Rule, Verdict
 from mystocks_ingest.market.frames import Frame
 
-__all__ = ["Checked", "Context", "Refused", "Rule", "check"]
+STATED_MOVE = bars.STATED_MOVE
+
+__all__ = ["STATED_MOVE", "Checked", "Context", "Refused", "Rule", "check"]
 
 
 def check(frame: Frame, context: Context) -> Checked:
