@@ -68,14 +68,18 @@ class Index:
 class Storage:
     """How a table's rows are cut, compressed and let go; None: the database's own habit.
 
-    ``segment_by`` and ``order_by`` are a hypertable's; ``order_by`` reads like an index's columns.
+    ``compress``: False forbids it, True asks for it. ``segment_by`` and ``order_by`` are a hypertable's; ``order_by``
+    reads like an index's columns. ``codec`` (``zstd``) and ``level`` (``high``) are TDengine's.
     """
 
     chunk: timedelta | None = None
+    compress: bool | None = None
     compress_after: timedelta | None = None
     segment_by: tuple[str, ...] = ()
     order_by: tuple[str, ...] = ()
     retention: timedelta | None = None
+    codec: str | None = None
+    level: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ class Column:
 
     ``arrow`` is the canonical field's type where the dataset has the column, else the one the word stands for.
     ``numbered``: the database counts its values up (AUTO_INCREMENT, SERIAL). ``touched``: ON UPDATE CURRENT_TIMESTAMP.
+    ``values`` are those of an ENUM.
     """
 
     name: str
@@ -97,6 +102,7 @@ class Column:
     is_tag: bool = False
     numbered: bool = False
     touched: bool = False
+    values: tuple[str, ...] = ()
     canonical: pa.DataType | None = None
 
     @property

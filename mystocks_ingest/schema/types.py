@@ -28,7 +28,7 @@ class Family(StrEnum):
     BYTES = "bytes"
 
 
-_INTEGER_BITS: Mapping[str, int] = {
+_SIGNED_BITS: Mapping[str, int] = {
     "TINYINT": 8,
     "SMALLINT": 16,
     "MEDIUMINT": 24,
@@ -36,10 +36,22 @@ _INTEGER_BITS: Mapping[str, int] = {
     "INTEGER": 32,
     "BIGINT": 64,
 }
+UNSIGNED: Mapping[str, int] = {f"{word} UNSIGNED": bits for word, bits in _SIGNED_BITS.items()}
+"""Whole numbers from 0 on, with their bits; PostgreSQL has none of them."""
+
+SERIALS: Mapping[str, str] = {"SMALLSERIAL": "SMALLINT", "SERIAL": "INTEGER", "BIGSERIAL": "BIGINT"}
+"""PostgreSQL's words for numbers it counts up. The reader of the file gives the plain word, and ``numbered``."""
+
+_INTEGER_BITS: Mapping[str, int] = {
+    **_SIGNED_BITS,
+    **UNSIGNED,
+    **{word: _SIGNED_BITS[plain] for word, plain in SERIALS.items()},
+}
 _SHORT_REALS = frozenset({"FLOAT", "REAL", "FLOAT4"})  # 4 bytes in TDengine and MySQL: about 7 digits
 
 WORDS: Mapping[str, Family] = {
-    **dict.fromkeys(("VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "TEXT", "LONGTEXT", "BINARY"), Family.TEXT),
+    **dict.fromkeys(("VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "BINARY", "ENUM", "UUID"), Family.TEXT),
+    **dict.fromkeys(("TEXT", "TINYTEXT", "MEDIUMTEXT", "LONGTEXT"), Family.TEXT),
     **dict.fromkeys(_INTEGER_BITS, Family.INTEGER),
     **dict.fromkeys((*_SHORT_REALS, "DOUBLE", "DOUBLE PRECISION", "FLOAT8"), Family.REAL),
     **dict.fromkeys(("NUMERIC", "DECIMAL"), Family.DECIMAL),
@@ -47,7 +59,7 @@ WORDS: Mapping[str, Family] = {
     "DATE": Family.DAY,
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMPTZ", "DATETIME"), Family.MOMENT),
     **dict.fromkeys(("JSON", "JSONB"), Family.JSON),
-    **dict.fromkeys(("BLOB", "BYTEA", "VARBINARY"), Family.BYTES),
+    **dict.fromkeys(("BLOB", "TINYBLOB", "MEDIUMBLOB", "LONGBLOB", "BYTEA", "VARBINARY"), Family.BYTES),
 }
 
 SIZED = frozenset({"VARCHAR", "CHAR", "NCHAR", "NVARCHAR", "BINARY", "VARBINARY"})
@@ -68,6 +80,12 @@ def family_of(field: Field) -> Family:
     if pa.types.is_timestamp(kind):
         return Family.MOMENT
     return Family.TEXT
+
+
+def whole_range(word: str) -> tuple[int, int]:
+    """The least and the greatest value of a word of whole numbers."""
+    bits = _INTEGER_BITS[word]
+    return (0, 2**bits - 1) if word in UNSIGNED else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 _HOLDS: Mapping[Family, frozenset[Family]] = {
@@ -114,6 +132,8 @@ def arrow_type(word: str, precision: int | None, scale: int | None) -> pa.DataTy
     match WORDS[word]:
         case Family.TEXT | Family.JSON:
             return pa.string()
+        case Family.INTEGER if word in UNSIGNED:
+            return {8: pa.uint8(), 16: pa.uint16(), 64: pa.uint64()}.get(_INTEGER_BITS[word], pa.uint32())
         case Family.INTEGER:
             return {8: pa.int8(), 16: pa.int16(), 64: pa.int64()}.get(_INTEGER_BITS[word], pa.int32())
         case Family.REAL:
