@@ -2,5 +2,6 @@
 
 from mystocks_ingest.sinks.embedded.database import FILE, EmbeddedDatabase
 from mystocks_ingest.sinks.embedded.sink import EmbeddedSink
+from mystocks_ingest.sinks.embedded.target import EmbeddedTarget
 
-__all__ = ["FILE", "EmbeddedDatabase", "EmbeddedSink"]
+__all__ = ["FILE", "EmbeddedDatabase", "EmbeddedSink", "EmbeddedTarget"]

@@ -42,6 +42,7 @@ class EmbeddedDatabase:
         self._memory = memory_limit
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded")
         self._connection: Connection | None = None
+        self.structure = asyncio.Lock()  # held while tables are made or changed
 
     async def __aenter__(self) -> Self:
         try:

@@ -16,14 +16,15 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import ConfigError, Rejected, UnsafeChange
-from mystocks_ingest.logs import get
+from mystocks_ingest.errors import ConfigError, Rejected
+from mystocks_ingest.flow.migrate import ensured
 from mystocks_ingest.ports import Query
-from mystocks_ingest.schema.tables import Column, Table, writable
+from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.embedded.database import Connection, EmbeddedDatabase
+from mystocks_ingest.sinks.embedded.dialect import quoted
+from mystocks_ingest.sinks.embedded.target import EmbeddedTarget
 
 _STEP = 245_760  # two row groups: enough to bypass the log, little enough for the store's memory
-log = get("embedded")
 
 
 class EmbeddedSink:
@@ -37,8 +38,7 @@ class EmbeddedSink:
     @classmethod
     async def opened(cls, database: EmbeddedDatabase, tables: Iterable[Table]) -> Self:
         """A sink whose tables exist as described. Raises UnsafeChange when a stored one differs otherwise."""
-        wanted = tuple(tables)
-        await database.run(lambda c: _ensure_all(c, wanted))
+        await ensured(EmbeddedTarget(database), tuple(tables))
         return cls(database)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
@@ -57,86 +57,6 @@ class EmbeddedSink:
 
     async def ping(self) -> None:
         await self._database.run(lambda c: c.execute("SELECT 1").fetchone())
-
-
-def quoted(name: str) -> str:
-    """An identifier in DuckDB's quotes."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def sql_type(column: Column) -> str:
-    """DuckDB's type for a column: the canonical one where there is one, so that no digit is lost."""
-    kind = column.arrow
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMP WITH TIME ZONE" if kind.tz is not None else "TIMESTAMP"
-    if pa.types.is_decimal(kind):
-        return f"DECIMAL({kind.precision},{kind.scale})"
-    return _SQL_TYPES[kind]
-
-
-def _default(column: Column) -> str:
-    match column.default:
-        case None:
-            return ""
-        case bool() | int() | float():
-            return f" DEFAULT {column.default}"
-        case text if text.upper().startswith("CURRENT_TIMESTAMP"):  # MySQL's ON UPDATE part has no like here
-            return " DEFAULT current_timestamp"
-        case text:
-            return " DEFAULT '" + text.replace("'", "''") + "'"
-
-
-_SQL_TYPES = {
-    pa.string(): "VARCHAR",
-    pa.bool_(): "BOOLEAN",
-    pa.int8(): "TINYINT",
-    pa.int16(): "SMALLINT",
-    pa.int32(): "INTEGER",
-    pa.int64(): "BIGINT",
-    pa.float64(): "DOUBLE",
-    pa.date32(): "DATE",
-    pa.binary(): "BLOB",
-}
-
-
-def _ensure_all(connection: Connection, tables: Iterable[Table]) -> None:
-    for table in tables:
-        ensure(connection, table)
-
-
-def ensure(connection: Connection, table: Table) -> None:
-    """Create ``table``, or add the columns it has gained. Raises UnsafeChange for every other difference."""
-    found = dict(
-        connection.execute(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE schema_name = 'main' AND table_name = ?",
-            [table.name],
-        ).fetchall()
-    )
-    name = quoted(table.name)
-    if not found:
-        columns = ", ".join(
-            f"{quoted(c.name)} {sql_type(c)}{_default(c)}{'' if c.nullable else ' NOT NULL'}" for c in table.columns
-        )
-        connection.execute(f"CREATE TABLE {name} ({columns})")
-        return
-    wanted = {c.name: c for c in table.columns}
-    for column in table.columns:
-        if column.name in found:
-            if found[column.name] != sql_type(column):
-                raise UnsafeChange(
-                    f"{table.where}: column {column.name} of table {table.name} is stored as {found[column.name]} and "
-                    f"the file now wants {sql_type(column)}: give the column another name, or move the table's data"
-                )
-            continue
-        if not column.nullable:
-            raise UnsafeChange(
-                f"{table.where}: table {table.name} holds rows and cannot gain column {column.name}, which may not be "
-                f"null: let it be null"
-            )
-        connection.execute(f"ALTER TABLE {name} ADD COLUMN {quoted(column.name)} {sql_type(column)}{_default(column)}")
-        log.info("table.widened", table=table.name, column=column.name)
-    for gone in found.keys() - wanted.keys():
-        log.info("column.kept", table=table.name, column=gone)  # dropped from the file, never from the store
 
 
 def _upsert(connection: Connection, table: Table, rows: pa.RecordBatch) -> None:
