@@ -21,6 +21,7 @@ import sqlalchemy
 from bench.held import FETCHED, ROWS, context, vendor_rows
 from bench.measure import Measurement
 from mystocks_ingest.flow.ingest import Ingest
+from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.market.datasets import BAR_1D
 from mystocks_ingest.market.layout import normalize
@@ -43,7 +44,7 @@ async def _ours(folder: Path, raw: pa.RecordBatch, *, piece: int, workers: int) 
         sink = await EmbeddedSink.opened(db, tables.all)
         journal = await EmbeddedJournal.opened(db, now=lambda: FETCHED)
         async with Writer(sink, table) as writer:
-            ingest = Ingest(tables, {table: writer}, journal, lambda: judged, "bench")
+            ingest = Ingest(tables, {table: writer}, journal, lambda: judged, "bench", Witness(sink, tables))
             answers = [raw.slice(at, piece) for at in range(0, raw.num_rows, piece)]
             started = time.perf_counter()
 

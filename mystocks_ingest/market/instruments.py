@@ -71,6 +71,19 @@ class Instruments:
         found = self._listings.get(symbol)
         return found.asset_type if found else symbols.asset_type_of(symbol)
 
+    def asset_types(self, wanted: pa.Array) -> npt.NDArray[np.object_]:
+        """``asset_type`` of each symbol in ``wanted``."""
+        place = pc.index_in(wanted, value_set=self._held)
+        found: npt.NDArray[np.object_] = self._types.take(place).to_numpy(zero_copy_only=False)
+        if place.null_count:
+            for row in np.flatnonzero(pc.is_null(place).to_numpy(zero_copy_only=False)).tolist():
+                found[row] = symbols.asset_type_of(wanted[row].as_py())
+        return found
+
+    @cached_property
+    def _types(self) -> pa.Array:
+        return self._table["asset_type"].cast(pa.string()).combine_chunks()
+
     def listed(self, window: Window, *, asset_types: frozenset[str] | None = None) -> list[Symbol]:
         """The symbols that could trade in the window, ascending; the delisted ones that still did are among them."""
         return sorted(

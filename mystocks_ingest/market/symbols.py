@@ -16,7 +16,10 @@ from datetime import date
 from enum import StrEnum
 from functools import cached_property, lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mystocks_ingest.errors import ConfigError, Unsupported
 from mystocks_ingest.market.frames import Symbol
@@ -98,6 +101,9 @@ _CONTRACT = re.compile(r"^([A-Z]{1,2})(\d{3,4}|0|L|L\d|888|999)?$")
 _BLANK = re.compile(r"[\s\ufeff\u200b'\"=]+")
 
 
+_B_SHARES = ("900", "200", "201")
+
+
 class Board(StrEnum):
     """A market segment with its own price limits and tick."""
 
@@ -128,9 +134,28 @@ def parse_column(
         array = array.combine_chunks()
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     cells = encoded.dictionary.to_pylist()
-    mapping = known or {}
-    read = [None if cell is None else _read(_cell(cell), asset_type, mapping) for cell in cells]
+    if known:
+        read = [None if cell is None else _read(_cell(cell), asset_type, known) for cell in cells]
+    else:
+        read = _remembered(cells, asset_type)
     return pa.array(read, pa.string()).take(encoded.indices)
+
+
+_SPELLINGS = 1 << 16
+_memory: dict[str, dict[object, Symbol]] = {}  # by asset type: a vendor's cell and the symbol it spells
+
+
+def _remembered(cells: list[object], asset_type: str) -> list[Symbol | None]:
+    """Every whole-market answer spells the same few thousand symbols: those are read once."""
+    memory = _memory.setdefault(asset_type, {})
+    found = list(map(memory.get, cells))
+    if None in found:
+        for place, cell in enumerate(cells):
+            if found[place] is None and cell is not None:
+                read = found[place] = _read(_cell(cell), asset_type, {})
+                if read is not None and len(memory) < _SPELLINGS:
+                    memory[cell] = read
+    return found
 
 
 def _cell(cell: object) -> str:
@@ -266,11 +291,20 @@ def board_of(symbol: Symbol) -> Board:
     code, exchange = _split(symbol)
     if exchange == "BJ":
         return Board.BEIJING
-    if code.startswith(("900", "200", "201")):
+    if code.startswith(_B_SHARES):
         return Board.B_SHARE
     if code.startswith(("688", "689")):
         return Board.STAR
     return Board.CHINEXT if code.startswith("30") else Board.MAIN
+
+
+def b_shares(symbols: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which of these stocks are B shares: ``board_of`` for a whole column."""
+    prefix = pc.is_in(pc.utf8_slice_codeunits(symbols, 0, 3), value_set=pa.array(_B_SHARES))
+    mask: npt.NDArray[np.bool_] = pc.fill_null(prefix, False).to_numpy(zero_copy_only=False)
+    if mask.any():  # a Beijing code may begin so, too
+        mask &= ~pc.fill_null(pc.ends_with(symbols, ".BJ"), False).to_numpy(zero_copy_only=False)
+    return mask
 
 
 @dataclass(frozen=True, slots=True)

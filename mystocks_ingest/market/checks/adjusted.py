@@ -145,7 +145,7 @@ def _sentence(rule: Rule, keyed: Keyed, found: Marks, size: int, prices: tuple[n
         mark = f"prices such as {number(low[row])} and {number(high[row])} lie between ticks"
     way = "forward" if rule is Rule.FORWARD_ADJUSTED else "back"
     return (
-        f"{keyed.names[int(keyed.group[row])]} is a {way}-adjusted series, raw prices are wanted: "
+        f"{keyed.name(int(keyed.group[row]))} is a {way}-adjusted series, raw prices are wanted: "
         f"{len(found.rows)} of {size} rows show it; on {_day(keyed, row)} {mark}"
     )
 

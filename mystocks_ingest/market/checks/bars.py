@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from mystocks_ingest.market import cells
 from mystocks_ingest.market.checks import adjusted, limits, proof
-from mystocks_ingest.market.checks.rows import Days, Keyed, finished, in_time, kinds, per_row
+from mystocks_ingest.market.checks.rows import Days, Keyed, among, finished, in_time, kinds, per_row
 from mystocks_ingest.market.checks.verdict import Context, Mask, Rule, Verdict, number
 from mystocks_ingest.market.sessions import label_mask
-from mystocks_ingest.market.symbols import Board, board_of
+from mystocks_ingest.market.symbols import b_shares
 
 Floats = npt.NDArray[np.float64]
 PRICES = ("open", "high", "low", "close")
@@ -25,7 +25,7 @@ def check(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
     """Judge bars of any interval. Adjusted series come first: the reason for all their rows is one."""
     values = {name: keyed.numbers(name) for name in (*PRICES, "volume", "amount")}
     types = kinds(keyed, context)
-    proven = per_row(keyed, [kind in PROVEN for kind in types])
+    proven = per_row(keyed, among(types, PROVEN))
     found = _prove(values, proven, days)
     off = _off_tick(keyed, values, types)
     negative = (values["low"] < 0) & proven
@@ -63,9 +63,11 @@ def _prove(values: dict[str, Floats], proven: Mask, days: Days) -> proof.Proof:
     return proof.prove(values["low"], values["high"], volume, values["amount"], days)
 
 
-def _off_tick(keyed: Keyed, values: dict[str, Floats], types: list[str]) -> Mask | None:
+def _off_tick(keyed: Keyed, values: dict[str, Floats], types: npt.NDArray[np.object_]) -> Mask | None:
     """Rows with a price between ticks: 0.01 for A shares, 0.001 for B shares and funds; others have none here."""
-    ticks = np.array([_per_yuan(kind, board_of(name)) for kind, name in zip(types, keyed.names, strict=True)])
+    stocks, funds = types == "stock", types == "etf"
+    thousandths = funds | (stocks & b_shares(keyed.symbols))
+    ticks = np.where(thousandths, 1000, np.where(stocks, 100, 0))
     if not ticks.any():
         return None
     per_yuan = float(ticks[0]) if (ticks == ticks[0]).all() else ticks[keyed.group].astype(np.float64)
@@ -80,12 +82,6 @@ def _off_tick(keyed: Keyed, values: dict[str, Floats], types: list[str]) -> Mask
         off |= scaled > OFF * per_yuan
     mask: Mask = off & (ticks > 0)[keyed.group] if not ticks.all() else off
     return mask
-
-
-def _per_yuan(kind: str, board: Board) -> int:
-    if kind == "stock":
-        return 1000 if board is Board.B_SHARE else 100
-    return 1000 if kind == "etf" else 0
 
 
 def _traded(values: dict[str, Floats], proven: Mask, verdict: Verdict) -> None:
@@ -107,7 +103,7 @@ def _traded(values: dict[str, Floats], proven: Mask, verdict: Verdict) -> None:
     )
 
 
-def _prices(keyed: Keyed, values: dict[str, Floats], types: list[str], verdict: Verdict) -> None:
+def _prices(keyed: Keyed, values: dict[str, Floats], types: npt.NDArray[np.object_], verdict: Verdict) -> None:
     opened, high, low, close = (values[n] for n in PRICES)
     lowest = np.fmin(np.fmin(opened, high), np.fmin(low, close))  # NaN (a minute bar without open) is passed over
     verdict.refuse(
@@ -122,7 +118,7 @@ def _prices(keyed: Keyed, values: dict[str, Floats], types: list[str], verdict: 
     bodies = np.fmax(opened, close), np.fmin(opened, close)
     wrong = (bodies[0] > high) | (bodies[1] < low) | (low > high)
     if wrong.any():
-        slack = per_row(keyed, [kind == "index" for kind in types]) * _INDEX_ROUNDING * close
+        slack = per_row(keyed, types == "index") * _INDEX_ROUNDING * close
         wrong = (bodies[0] > high + slack) | (bodies[1] < low - slack) | (low > high)
     verdict.refuse(
         Rule.OHLC_ORDER,

@@ -76,7 +76,7 @@ def _limit(keyed: Keyed, days: Days, rows: npt.NDArray[np.int64]) -> Floats:
     limit = np.full(len(rows), np.inf)
     for group in np.unique(keyed.group[rows]).tolist():
         mine = keyed.group[rows] == group
-        for since, fraction in _LIMITS.get(board_of(keyed.names[group]), ()):
+        for since, fraction in _LIMITS.get(board_of(keyed.name(group)), ()):
             limit[mine & (days[rows] >= np.datetime64(since))] = fraction
     return limit
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from mystocks_ingest.market.checks.rows import Days, Keyed, kinds, on_weekend, per_row
+from mystocks_ingest.market.checks.rows import Days, Keyed, among, kinds, on_weekend, per_row
 from mystocks_ingest.market.checks.verdict import Context, Mask, Rows, Rule, Verdict, number
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +31,7 @@ def check_quote(keyed: Keyed, context: Context, verdict: Verdict) -> None:
         ),
     )
     volume, amount = keyed.numbers("volume"), keyed.numbers("amount")
-    priced = per_row(keyed, [kind in ("stock", "etf") for kind in kinds(keyed, context)])
+    priced = per_row(keyed, among(kinds(keyed, context), ("stock", "etf")))
     with np.errstate(divide="ignore", invalid="ignore"):
         vwap = amount / volume
         wrong = (vwap > high * (1 + LOOSE)) | (vwap < low * (1 - LOOSE))
@@ -69,7 +69,7 @@ def check_tick(keyed: Keyed, context: Context, verdict: Verdict) -> None:
     price, volume, amount = (keyed.numbers(n) for n in ("price", "volume", "amount"))
     verdict.refuse(Rule.PRICE_NOT_POSITIVE, price <= 0, lambda rows: (f"price is {number(price[r])}" for r in rows))
     _not_negative(keyed, ("volume", "amount"), verdict, rule=Rule.NEGATIVE_VOLUME)
-    priced = per_row(keyed, [kind in ("stock", "etf") for kind in kinds(keyed, context)])
+    priced = per_row(keyed, among(kinds(keyed, context), ("stock", "etf")))
     off = np.abs(amount - price * volume) > MANY_TRADES * price * volume + 50 * price + 1
     verdict.refuse(
         Rule.UNIT,
@@ -127,7 +127,7 @@ def check_factor(keyed: Keyed, context: Context, verdict: Verdict) -> None:
     highest = np.maximum.reduceat(factor, keyed.starts)
     first = factor[keyed.starts]
     newest = factor[np.append(keyed.starts[1:], len(keyed)) - 1]
-    stock = np.array([kind == "stock" for kind in kinds(keyed, context)])
+    stock = kinds(keyed, context) == "stock"
     forward = stock & (np.abs(newest - 1) < 1e-6) & (highest < 1 + 1e-6) & (first < 0.999)
     verdict.refuse(
         Rule.FORWARD_ADJUSTED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import time
 from functools import partial
 
@@ -34,8 +34,8 @@ _BY_RECEIPT = frozenset({"quote", "depth"})  # a snapshot fetched on Sunday is s
 class Keyed:
     """A frame in key order, with its symbols as groups of neighbouring rows.
 
-    ``group`` numbers the symbol of each row (-1 where it is null), ``starts`` the first row of each group and
-    ``names`` its symbol. Frames come ascending, so that usually nothing is moved.
+    ``group`` numbers the symbol of each row, ``starts`` the first row of each group and ``symbols`` its symbol (``?``
+    where it is null). Frames come ascending, so that usually nothing is moved.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -51,16 +51,20 @@ class Keyed:
         self.repeats: Rows = np.flatnonzero(step == 0) + 1
         self.group: npt.NDArray[np.int64] = np.zeros(len(frame), np.int64)
         self.starts: Rows = np.zeros(1 if len(frame) else 0, np.int64)
-        self.names: list[Symbol] = []
+        self.symbols: pa.Array = pa.array([], pa.string())
         if frame.dataset.key[0] == "symbol" and len(frame):
             turns = np.flatnonzero(np.diff(keys[0])) + 1
             self.starts = np.concatenate([[0], turns])
             self.group[turns] = 1
             np.cumsum(self.group, out=self.group)
-            self.names = [Symbol(s or "?") for s in frame.rows.column("symbol").take(pa.array(self.starts)).to_pylist()]
+            self.symbols = pc.fill_null(frame.rows.column("symbol").take(pa.array(self.starts)), "?")
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def name(self, group: int) -> Symbol:
+        """The symbol of a group."""
+        return Symbol(self.symbols[group].as_py())
 
     def numbers(self, name: str) -> npt.NDArray[np.float64]:
         """A column as float64, NaN for null."""
@@ -197,7 +201,7 @@ def in_time(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> Non
             _closed(days, context.calendar),
             lambda rows: (f"{dataset.time} {days[r]} is no trading session" for r in rows),
         )
-    if traded and context.instruments is not None and keyed.names:
+    if traded and context.instruments is not None and len(keyed.symbols):
         _in_its_life(keyed, days, context.instruments, verdict)
 
 
@@ -219,10 +223,10 @@ def on_weekend(days: Days) -> Mask:
 
 
 def _in_its_life(keyed: Keyed, days: Days, instruments: Instruments, verdict: Verdict) -> None:
-    born, died = instruments.lives(pa.array([str(s) for s in keyed.names], pa.string()))
+    born, died = instruments.lives(keyed.symbols)
     # An index has history before its launch, a Beijing stock before it moved up to the exchange.
-    exempt = [instruments.asset_type(name) == "index" for name in keyed.names]
-    early = [off or name.endswith(".BJ") for off, name in zip(exempt, keyed.names, strict=True)]
+    exempt = instruments.asset_types(keyed.symbols) == "index"
+    early = exempt | pc.ends_with(keyed.symbols, ".BJ").to_numpy(zero_copy_only=False)
     born, died = np.where(early, _NEVER, born), np.where(exempt, _NEVER, died)
     if not np.isnat(born).all():
         first = born[keyed.group]
@@ -254,17 +258,27 @@ def finished(keyed: Keyed, days: Days, verdict: Verdict) -> None:
     )
 
 
-def kinds(keyed: Keyed, context: Context) -> list[str]:
+def kinds(keyed: Keyed, context: Context) -> npt.NDArray[np.object_]:
     """The asset type of each group."""
     known = context.instruments
-    return [symbols.asset_type_of(s) if known is None else known.asset_type(s) for s in keyed.names]
+    if known is not None:
+        return known.asset_types(keyed.symbols)
+    return np.array([symbols.asset_type_of(Symbol(s)) for s in keyed.symbols.to_pylist()], dtype=np.object_)
 
 
-def per_row(keyed: Keyed, flags: list[bool]) -> Mask:
+def among(types: npt.NDArray[np.object_], wanted: Collection[str]) -> Mask:
+    """Which groups are of the ``wanted`` types."""
+    mask = np.zeros(len(types), dtype=np.bool_)
+    for kind in wanted:
+        mask |= types == kind
+    return mask
+
+
+def per_row(keyed: Keyed, flags: Mask) -> Mask:
     """A flag per group as a flag per row."""
-    if all(flags):
+    if flags.all():
         return np.ones(len(keyed), dtype=np.bool_)
-    if not any(flags):
+    if not flags.any():
         return np.zeros(len(keyed), dtype=np.bool_)
-    mask: Mask = np.array(flags)[keyed.group]
+    mask: Mask = flags[keyed.group]
     return mask
