@@ -86,6 +86,10 @@ class UnsafeChange(IngestError):
     """A schema change that may lose data and was not asked for by name."""
 
 
+class Drifted(IngestError):
+    """A table is not as the file describes it, in a way that only its owner may mend: nothing is written to it."""
+
+
 def outcome_of(error: BaseException | None, *, rows: int = 0) -> Outcome:
     """The typed outcome of a source call that raised ``error``, or returned ``rows`` rows."""
     match error:

@@ -1,0 +1,113 @@
+"""Before the first row: what differs from the file is mended, said, or keeps its table from being written to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mystocks_ingest.errors import Drifted, IngestError, Unavailable, UnsafeChange
+from mystocks_ingest.flow.migrate.steps import UNRECORDED, Clock, Step, clock, made, made_by_table, planned, settle
+from mystocks_ingest.flow.migrate.steps import unfinished as left_unfinished
+from mystocks_ingest.logs import get
+from mystocks_ingest.ports import Operations, SchemaTarget
+from mystocks_ingest.schema.changes import AddColumn, ChangeKey, CreateDatabase, CreateTable, DropColumn
+from mystocks_ingest.schema.drift import issue
+from mystocks_ingest.schema.tables import Table
+
+Ensure = Callable[[SchemaTarget, Sequence[Table]], Awaitable[None]]
+"""What a sink calls when it opens, so that its tables are there."""
+
+log = get("schema")
+
+
+async def ensured(target: SchemaTarget, tables: Sequence[Table]) -> None:
+    """Bring the store to the file where that is safe. Raises UnsafeChange, naming table and remedy, where it is not.
+
+    What is there and not in the file (a column, an index somebody made) stays.
+    """
+    if not await planned(target, tables):
+        return
+    async with target.lock():
+        steps = await planned(target, tables)  # another process may have been faster
+        await made(target, [s for s in steps if not s.hazard])
+    for step in steps:
+        if step.hazard and stops(step):
+            raise UnsafeChange(_sentence(step))
+
+
+@dataclass
+class Startup:
+    """``ensured`` for a service: no difference ends it; a table that must not be written to is in ``blocked``.
+
+    ``apply``: safe differences are mended, else only said.
+    """
+
+    apply: bool = True
+    log_of: Operations = UNRECORDED
+    now: Clock = clock
+    blocked: dict[Table, Drifted] = field(default_factory=dict)
+
+    async def __call__(self, target: SchemaTarget, tables: Sequence[Table]) -> None:
+        """Raises Unavailable (the server has gone) and ConfigError where not even a look at the catalogue works."""
+        steps = await planned(target, tables)
+        if steps and self.apply and any(not s.hazard for s in steps):
+            async with target.lock():
+                steps = await planned(target, tables)  # another process may have been faster
+                await settle(target, steps, log_of=self.log_of)
+                safe = [s for s in steps if not s.hazard]
+                failures = await made_by_table(target, safe, log_of=self.log_of, now=self.now)
+            for table, failure in failures.items():
+                if table is not None:
+                    self.blocked[table] = Drifted(f"{table.where or table}: {failure.reason}")
+            steps = [s for s in steps if s.hazard]
+        else:
+            await self._close_the_books(target, tables)
+        for step in steps:
+            self._heed(target, step)
+
+    def _heed(self, target: SchemaTarget, step: Step) -> None:
+        stop = stops(step) if step.hazard else needed(step)
+        if stop and step.table is not None:
+            self.blocked.setdefault(step.table, Drifted(_sentence(step)))
+        say = log.warning if stop or not step.hazard else log.info
+        say("schema.differs", store=target.name, table=str(step.table or ""), what=str(issue(step.change)), stops=stop)
+
+    async def _close_the_books(self, target: SchemaTarget, tables: Sequence[Table]) -> None:
+        """Settle what the log has as unfinished though nothing is to do; only then is the lock worth a trip."""
+        try:
+            if not await left_unfinished(target, self.log_of):
+                return
+            async with target.lock():
+                await settle(target, await planned(target, tables), log_of=self.log_of)
+        except Unavailable as exc:
+            log.info("schema.unsettled", store=target.name, reason=str(exc))  # the next start does it
+        except IngestError as exc:
+            log.warning("schema.unsettled", store=target.name, reason=str(exc))
+
+
+Mode = Literal["apply", "report"]
+
+
+def stops(step: Step) -> bool:
+    """Whether the table must not be written to while this unsafe change is not made."""
+    change = step.change
+    if isinstance(change, DropColumn):  # a column of somebody's own is no harm, unless each row would have to fill it
+        column = change.column
+        return not column.nullable and column.default is None and not column.numbered
+    return change.verb not in ("drop", "index", "comment")
+
+
+def needed(step: Step) -> bool:
+    """Whether rows cannot be written before this safe change is made."""
+    return isinstance(step.change, CreateDatabase | CreateTable | AddColumn | ChangeKey)
+
+
+def _sentence(step: Step) -> str:
+    where = step.table.where if step.table is not None and step.table.where else str(step.change.table or "")
+    if not step.hazard:
+        return f"{where}: {step.change.words} is not there yet (`schema apply` makes it)"
+    return (
+        f"{where}: {step.change.words}: {step.hazard} "
+        f"(`schema plan` shows the difference; `schema apply --allow-unsafe` makes it)"
+    )

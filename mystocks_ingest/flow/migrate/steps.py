@@ -1,0 +1,197 @@
+"""One store: what separates it from the file, and the making of it, each step told to the monitor log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mystocks_ingest.errors import IngestError, Unavailable
+from mystocks_ingest.logs import get
+from mystocks_ingest.ports import Doing, Operation, Operations, Recorded, SchemaTarget, Status, Validation
+from mystocks_ingest.schema.changes import Change, CreateDatabase, CreateTable, DropTable
+from mystocks_ingest.schema.diff import diff, hazard
+from mystocks_ingest.schema.drift import part
+from mystocks_ingest.schema.structure import TableShape
+from mystocks_ingest.schema.tables import Table
+
+Clock = Callable[[], datetime]
+log = get("schema")
+
+
+def clock() -> datetime:
+    """Now, for whoever brings no clock of his own."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change of one store. ``hazard`` says why it is only made when asked for by name; ``table``: whom it serves."""
+
+    change: Change
+    hazard: str = ""
+    table: Table | None = None
+
+    @property
+    def database(self) -> str:
+        """Where its statements run; empty for the making of a database."""
+        return "" if isinstance(self.change, CreateDatabase) else self.change.table.database
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a table's steps ended early, and how many of them were made before."""
+
+    reason: IngestError
+    made: int
+
+
+class Unrecorded:
+    """ports.Operations that keeps nothing: for a sink that is opened without the service around it."""
+
+    async def began(self, operation: Operation) -> str:  # noqa: ARG002 - nothing is kept
+        return ""
+
+    async def ended(self, id: str, status: Status, error: str = "") -> None: ...  # noqa: A002 - the port's word
+
+    async def validated(self, found: Sequence[Validation]) -> None: ...
+
+    async def operations(
+        self,
+        *,
+        table: str = "",  # noqa: ARG002 - nothing is kept
+        status: Status | None = None,  # noqa: ARG002
+        since: datetime | None = None,  # noqa: ARG002
+        limit: int = 100,  # noqa: ARG002
+    ) -> Sequence[Recorded]:
+        return ()
+
+
+UNRECORDED: Operations = Unrecorded()
+
+
+async def planned(target: SchemaTarget, tables: Iterable[Table]) -> list[Step]:
+    """What separates the store from ``tables``, in the order in which it can be done. Reads only."""
+    wanted = [(table, target.dialect.shape(table)) for table in tables]
+    first = {shape.database: table for table, shape in reversed(wanted)}
+    there = await target.databases()
+    named = list(dict.fromkeys(shape.database for _, shape in wanted))
+    steps = [Step(CreateDatabase(name), table=first[name]) for name in named if name not in there]
+    live = await found(target, [name for name in named if name in there])
+    for table, shape in wanted:
+        changes = diff(shape, live.get((shape.database, shape.name)))
+        steps += [Step(change, hazard(change, target.dialect), table) for change in changes]
+    return steps
+
+
+async def found(target: SchemaTarget, databases: Sequence[str]) -> Mapping[tuple[str, str], TableShape]:
+    """Every table of ``databases``, by database and name."""
+    shapes = await target.inspect(databases) if databases else ()
+    return {(shape.database, shape.name): shape for shape in shapes}
+
+
+async def made(
+    target: SchemaTarget, steps: Sequence[Step], *, log_of: Operations = UNRECORDED, now: Clock = clock
+) -> None:
+    """Run the statements of ``steps``; the caller holds the target's lock and has asked for the unsafe ones by name.
+
+    Each is in the log as processing before its first statement, and as success or failed after its last one.
+    """
+    for step in steps:
+        statements = target.dialect.ddl(step.change)
+        number = await log_of.began(operation(step, statements, at=now()))
+        try:
+            for statement in statements:
+                await target.execute(step.database, statement)
+        except Exception as exc:
+            await log_of.ended(number, Status.FAILED, str(exc))
+            raise
+        except asyncio.CancelledError:
+            await log_of.ended(number, Status.FAILED, "interrupted: whether it was made, the next plan shows")
+            raise
+        await log_of.ended(number, Status.SUCCESS)
+        change = step.change
+        log.info(
+            "schema.changed", store=target.name, verb=change.verb, what=change.words, table=str(change.table or "")
+        )
+
+
+async def made_by_table(
+    target: SchemaTarget, steps: Sequence[Step], *, log_of: Operations = UNRECORDED, now: Clock = clock
+) -> dict[Table | None, Failure]:
+    """``made``, table by table: where one step fails, the rest of its table is left for the next plan.
+
+    A database that cannot be made fails all its tables. Raises Unavailable when the server has gone.
+    """
+    failures: dict[Table | None, Failure] = {}
+    lost: dict[str, Failure] = {}
+    done: dict[Table | None, int] = {}
+    for step in steps:
+        if step.table in failures:
+            continue
+        if step.database in lost:
+            failures[step.table] = lost[step.database]
+            continue
+        try:
+            await made(target, [step], log_of=log_of, now=now)
+        except Unavailable:
+            raise
+        except IngestError as exc:
+            log.warning("schema.failed", store=target.name, what=step.change.words, reason=str(exc))
+            failure = Failure(exc, done.get(step.table, 0))
+            if isinstance(step.change, CreateDatabase):
+                lost[step.change.database] = failure
+            else:
+                failures[step.table] = failure
+        else:
+            done[step.table] = done.get(step.table, 0) + 1
+    return failures
+
+
+def operation(step: Step, statements: Sequence[str], *, at: datetime) -> Operation:
+    """The step as the monitor log has it."""
+    change, table = step.change, step.table
+    if table is None:
+        raise ValueError(f"nobody asked for {change.words}")
+    match change:
+        case CreateDatabase() | CreateTable():
+            kind = Doing.CREATE
+        case DropTable():
+            kind = Doing.DROP
+        case _:
+            kind = Doing.ALTER
+    return Operation(
+        kind,
+        table.database_type,
+        table.database_name if change.table is not None else change.database,
+        change.table.name if change.table is not None else "",
+        at,
+        ddl=";\n".join(statements),
+        details={"verb": change.verb, "part": part(change), "change": change.words},
+        made=table if isinstance(change, CreateTable) else None,
+    )
+
+
+async def settle(target: SchemaTarget, steps: Sequence[Step], *, log_of: Operations) -> None:
+    """Close what an interrupted process left as processing; the caller holds the lock, so nobody is at work on it.
+
+    A change that ``steps`` still want was not made, or not whole; any other one was.
+    """
+    wanted = {_name(operation(step, (), at=datetime.min.replace(tzinfo=UTC))) for step in steps if step.table}
+    for left in await unfinished(target, log_of):
+        if _name(left.operation) in wanted:
+            await log_of.ended(left.id, Status.FAILED, "interrupted before it was made whole: it is in the plan again")
+        else:
+            await log_of.ended(left.id, Status.SUCCESS, "interrupted, and found made afterwards")
+
+
+async def unfinished(target: SchemaTarget, log_of: Operations) -> list[Recorded]:
+    """Changes of this store that the log has as processing."""
+    kinds = (Doing.CREATE, Doing.ALTER, Doing.DROP)
+    left = await log_of.operations(status=Status.PROCESSING, limit=1000)
+    return [r for r in left if r.operation.kind in kinds and r.operation.database_type.store == target.name]
+
+
+def _name(of: Operation) -> tuple[str, str, str, object, object]:
+    return (of.database_type.value, of.database, of.table, of.details.get("verb"), of.details.get("part"))
