@@ -18,6 +18,7 @@ import pyarrow as pa
 from mystocks_ingest import sinks, sources
 from mystocks_ingest.flow.backfill import Backfill
 from mystocks_ingest.flow.ingest import Ingest
+from mystocks_ingest.flow.patience import Patience, PatientReads
 from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.reference import Reference
 from mystocks_ingest.flow.replay import Choice, Replayed, replay
@@ -25,7 +26,7 @@ from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
 from mystocks_ingest.flow.run import Run as Roster
 from mystocks_ingest.flow.stores import Stores, read_everywhere
 from mystocks_ingest.flow.witness import Witness
-from mystocks_ingest.flow.writer import Writer
+from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
 from mystocks_ingest.market.calendar import Calendar
@@ -35,12 +36,14 @@ from mystocks_ingest.market.instruments import Instruments
 from mystocks_ingest.monitor.journal import EmbeddedJournal
 from mystocks_ingest.ports import Query, Run, Sink, Source
 from mystocks_ingest.schema import tables
-from mystocks_ingest.schema.tables import Database, Table, Tables
+from mystocks_ingest.schema.tables import Database, Route, Table, Tables
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
 
 Clock = Callable[[], datetime]
 EMBEDDED = Database.EMBEDDED.store
+EMBEDDED_WAIT_SECONDS = 30.0  # it is away when its disk is full
+BEST_EFFORT_DRAIN_SECONDS = 2.0
 
 
 @dataclass
@@ -90,7 +93,8 @@ class Service:
         await self.journal.begin(run)
         status, report = "failed", None
         try:
-            async with self._backfill(job, watch, run_id=run.id) as work:
+            wait = self.settings.sink_patience_seconds
+            async with self._backfill(job, watch, run_id=run.id, wait=wait) as work:
                 report = await work.fetch()
             status = report.status
         except asyncio.CancelledError:
@@ -118,20 +122,27 @@ class Service:
         return await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
 
     @asynccontextmanager
-    async def _backfill(self, job: Job, watch: Watch, *, run_id: str) -> AsyncIterator[Backfill]:
+    async def _backfill(self, job: Job, watch: Watch, *, run_id: str, wait: float = 0.0) -> AsyncIterator[Backfill]:
+        """The parts of a backfill, joined; a database that goes away meanwhile is waited for ``wait`` seconds."""
+        patience = Patience(wait, watch, own={EMBEDDED: min(wait, EMBEDDED_WAIT_SECONDS)})
+        sink = PatientReads(self.sink, patience)
         async with AsyncExitStack() as stack:
             writers = {
-                table: await stack.enter_async_context(Writer(self.sink, table))
+                table: await stack.enter_async_context(self._writer(table, patience))
                 for table in self.tables.all
                 if table.dataset is not None and table.key
             }
             second = self.source(sources.SECOND_OPINION)
-            reference = Reference(self.sink, self.journal, self.tables, self.now, second)
-            ingest = Ingest(
-                self.tables, writers, self.journal, reference.context, run_id, Witness(self.sink, self.tables)
-            )
+            reference = Reference(sink, self.journal, self.tables, self.now, second)
+            ingest = Ingest(self.tables, writers, self.journal, reference.context, run_id, Witness(sink, self.tables))
             roster = Roster(self._chosen(job), ingest, self.now, watch)
-            yield Backfill(job, roster, reference, self.journal, self.sink)
+            yield Backfill(job, roster, reference, self.journal, sink)
+
+    def _writer(self, table: Table, patience: Patience) -> Writer:
+        """A best-effort table's rows are offered once and never waited for."""
+        if table.route is Route.REQUIRED:
+            return Writer(self.sink, table, patience=patience)
+        return Writer(self.sink, table, Limits(retry_seconds=0.0, drain_seconds=BEST_EFFORT_DRAIN_SECONDS))
 
     def _chosen(self, job: Job) -> dict[str, Source]:
         """The sources of the job, in the order of preference. Raises ConfigError for an unknown one."""
@@ -149,6 +160,7 @@ def _digest(report: Report) -> Mapping[str, object]:
         "missing": sum(m.sessions for m in report.missing),
         "seconds": round(report.seconds, 3),
         "failures": report.failures,
+        **({"stopped": report.stopped} if report.stopped else {}),
     }
 
 

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     stores: str = Field("", alias="MYSTOCKS_STORES")
     log_format: str = Field("console", alias="MYSTOCKS_LOG_FORMAT")
     log_level: str = Field("warning", alias="MYSTOCKS_LOG_LEVEL")
+    sink_patience_seconds: float = Field(600.0, alias="MYSTOCKS_SINK_PATIENCE", ge=0)  # how long a backfill waits for one
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
     call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)
     pacing: Literal["vendor", "none"] = Field("vendor", alias="MYSTOCKS_PACING")  # none: only at replaced endpoints

@@ -94,6 +94,7 @@ class _Progress:
 
     def __init__(self, clock: Monotonic = time.monotonic) -> None:
         self.tally = Tally(clock)
+        self.away: dict[str, float] = {}  # store -> when it was first missed
 
     def planned(self, line: PlanLine) -> None:
         self.tally.of(line.dataset).planned(line.source, line.calls)
@@ -114,17 +115,31 @@ class _Progress:
         self.tally.of(dataset).failures += 1
         self.tell("failed", dataset=dataset, source=source, outcome=str(outcome), reason=reason)
 
+    def waiting(self, store: str, seconds: float, reason: str) -> None:
+        self.away[store] = self.tally.clock() - seconds
+        self.tell("waiting", store=store, seconds=round(seconds, 1), reason=reason)
+
+    def returned(self, store: str, seconds: float) -> None:
+        self.away.pop(store, None)
+        self.tell("returned", store=store, seconds=round(seconds, 1))
+
+    def waited_for(self) -> Iterator[str]:
+        """A line per database that is away: ``waiting for postgresql, since 12 s``."""
+        now = self.tally.clock()
+        for store, since in self.away.items():
+            yield f"waiting for {store}, since {now - since:.0f} s"
+
     def done(self, report: Report) -> None:
         """The report is printed by the command, after the progress has left the screen."""
 
-    def tell(self, event: str, **values: str | int) -> None:
+    def tell(self, event: str, **values: str | float) -> None:
         """Something happened; show what is due."""
 
 
 class JsonLines(_Progress):
     """One JSON object per event, on stdout."""
 
-    def tell(self, event: str, **values: str | int) -> None:
+    def tell(self, event: str, **values: str | float) -> None:
         click.echo(dumps({"event": event, **values}))
 
 
@@ -135,10 +150,11 @@ class PlainLines(_Progress):
         super().__init__(clock)
         self._file = file if file is not None else sys.stderr
         self._said_at = clock()
-        self._troubles: set[tuple[str | int, ...]] = set()
+        self._troubles: set[tuple[str | float, ...]] = set()
+        self._waits_said: dict[str | float, float] = {}  # store -> when it was last said that it is away
         self._told: dict[str, tuple[str, ...]] = {}
 
-    def tell(self, event: str, **values: str | int) -> None:
+    def tell(self, event: str, **values: str | float) -> None:
         if event == "planned":
             self._say("{dataset}: {calls:,} calls to {source} planned".format(**values))
         elif event == "failed":
@@ -146,6 +162,14 @@ class PlainLines(_Progress):
             if trouble not in self._troubles:
                 self._troubles.add(trouble)
                 self._say("{dataset}: {source} {outcome}: {reason}".format(**values))
+        elif event == "waiting":
+            now = self.tally.clock()
+            if now - self._waits_said.get(values["store"], -LINE_SECONDS) >= LINE_SECONDS:
+                self._waits_said[values["store"]] = now
+                self._say("waiting for {store}, since {seconds:.0f} s: {reason}".format(**values))
+        elif event == "returned":
+            self._waits_said.pop(values["store"], None)
+            self._say("{store} is back after {seconds:.0f} s".format(**values))
         if self.tally.clock() - self._said_at >= LINE_SECONDS:
             self._said_at = self.tally.clock()
             for line in self._changed():
@@ -173,7 +197,7 @@ class Screen(_Progress):
         super().__init__(clock)
         self._trouble = ""
 
-    def tell(self, event: str, **values: str | int) -> None:
+    def tell(self, event: str, **values: str | float) -> None:
         if event == "failed":
             self._trouble = "{dataset}: {source} {outcome}: {reason}".format(**values)
 
@@ -189,9 +213,8 @@ class Screen(_Progress):
             table.add_column(name, justify="right")
         for cells in self.tally.lines():
             table.add_row(*cells)
-        if not self._trouble:
-            return table
-        return Group(table, Text(f"last trouble: {self._trouble}", style="yellow", overflow="ellipsis", no_wrap=True))
+        said = [*self.waited_for(), *([f"last trouble: {self._trouble}"] if self._trouble else [])]
+        return Group(table, *(Text(line, style="yellow", overflow="ellipsis", no_wrap=True) for line in said))
 
 
 class _Reconfigure(Protocol):

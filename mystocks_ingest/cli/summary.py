@@ -45,13 +45,14 @@ def as_values(report: Report) -> dict[str, object]:
         "missing": [values(m) for m in report.missing],
         "absent": report.absent,
         "warnings": report.warnings,
+        "stopped": report.stopped,
         "provisional": report.provisional,
     }
 
 
 def rows(report: Report) -> None:
     """The table dataset x source, and how each source's requests ended."""
-    if not report.requests:
+    if not report.requests and not report.stopped:
         click.echo("nothing to fetch: everything asked for is stored already")
         return
     refused: Counter[tuple[str, str]] = Counter()
@@ -79,6 +80,8 @@ def troubles(report: Report) -> None:
         click.echo(f"failed: {source}: {ended}; last: {reason}")
     for line in report.absent:
         click.echo(f"not fetched: {line}")
+    if report.stopped:
+        click.echo(f"stopped early: {report.stopped}; what is stored stays stored")
     for gap in report.missing[:SHOWN]:
         windows = ", ".join(str(w) for w in gap.windows[:3]) + (", ..." if len(gap.windows) > 3 else "")
         click.echo(f"missing: {gap.dataset} {gap.symbol}: {gap.sessions:,} sessions ({windows}); {gap.why}")

@@ -45,14 +45,21 @@ class Backfill:
     sink: Sink
 
     async def fetch(self) -> Report:
-        """Fetch what is missing. Raises ConfigError for an impossible job; vendors' failures end in the report."""
+        """Fetch what is missing. Raises ConfigError for an impossible job.
+
+        Vendors' failures end in the report, and so does a store that stays away for too long.
+        """
         started = time.monotonic()
         wanted = [dataset(name) for name in self.job.datasets]
         histories = [d for d in wanted if plan.cadence(d) is not Cadence.SNAPSHOT]
         histories.sort(key=lambda d: plan.cadence(d) is not Cadence.EVENT)  # factors explain breaks in the bars
-        await self.reference.prepare(self.job, wanted=wanted, run=self.run)
-        for each in histories:
-            await self._history(each)
+        try:
+            await self.reference.prepare(self.job, wanted=wanted, run=self.run)
+            for each in histories:
+                await self._history(each)
+        except Unavailable as exc:  # a store stayed away for longer than it is waited for
+            self.run.report.stopped = str(exc)
+            log.warning("backfill.stopped", reason=str(exc))
         self.run.report.seconds = time.monotonic() - started
         self.run.watch.done(self.run.report)
         return self.run.report

@@ -55,35 +55,66 @@ class Ingest:
         accepted, turned_down = checked.accepted, [checked.refused] if len(checked.refused) else []
         accepted, denied = await self.witness.heard(accepted)
         turned_down += [denied] if denied is not None else []
+        aside: list[Refused] = []  # stored where they must be, refused by a best-effort table
         if len(accepted):
-            accepted, by_store = await self._store(accepted)
-            turned_down += [by_store] if by_store is not None else []
-        for refused in turned_down:
+            stored = await self._store(accepted)
+            accepted = stored.rows
+            turned_down += [stored.refused] if stored.refused is not None else []
+            aside += [stored.refused_aside] if stored.refused_aside is not None else []
+        for refused in (*turned_down, *aside):
             await self.journal.bury(letters(refused, at=now, run_id=self.run_id))
-        rules = Counter(rule for refused in turned_down for rule in refused.rules)
+        rules = Counter(rule for refused in (*turned_down, *aside) for rule in refused.rules)
         if rules:
             log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(rules))
         reasons = {s: r for refused in reversed(turned_down) for s, r in _reasons(refused)}
         return Taken(accepted, tuple(refused.frame for refused in turned_down), rules, reasons)
 
-    async def _store(self, frame: Frame) -> tuple[Frame, Refused | None]:
-        """Write to every table of the route: the rows that are stored, and those a database refused."""
+    async def _store(self, frame: Frame) -> _Stored:
+        """Write to every table of the route.
+
+        Rows count as stored once every required table has them. A table that is best-effort holds nobody up for
+        long, and what it refuses or misses is stored all the same; only where no table is required, one must take it.
+        """
         routes = self.tables.routes(frame.dataset)
-        results = await asyncio.gather(*(self.writers[t].write(frame.rows) for t in routes), return_exceptions=True)
-        reasons: dict[int, str] = {}
+        needed = [t for t in routes if t.route is Route.REQUIRED]
+        results = await asyncio.gather(
+            *(self.writers[t].write(frame.rows) if t in needed else self.writers[t].offer(frame.rows) for t in routes),
+            return_exceptions=True,
+        )
+        required: dict[int, str] = {}
+        others: dict[int, str] = {}
+        taken = 0
         for table, result in zip(routes, results, strict=True):
-            if isinstance(result, BaseException):
-                if not (isinstance(result, Unavailable) and table.route is Route.BEST_EFFORT):
-                    raise result
-                log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))
+            if not isinstance(result, BaseException):
+                taken += 1
+                found = required if table in needed else others
+                found.update({refusal.row: f"{table.name}: {refusal.reason}" for refusal in result})
+            elif table in needed or not isinstance(result, Unavailable):
+                raise result
             else:
-                reasons.update({refusal.row: f"{table.name}: {refusal.reason}" for refusal in result})
-        if not reasons:
-            return frame, None
-        bad = sorted(reasons)
-        kept = np.delete(np.arange(len(frame)), bad)
-        rejected = Refused(frame.take(pa.array(bad)), ["store"] * len(bad), [reasons[row] for row in bad])
-        return frame.take(pa.array(kept)), rejected
+                log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))
+        if not taken:
+            names = ", ".join(t.name for t in routes)
+            raise Unavailable(f"no table of {frame.dataset.name} takes rows at the moment ({names})")
+        kept = np.delete(np.arange(len(frame)), sorted(required))
+        accepted = frame.take(pa.array(kept)) if required else frame
+        return _Stored(accepted, _refused(frame, required), _refused(frame, others))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What a database made of a frame; ``refused_aside``: by tables that are best-effort only."""
+
+    rows: Frame
+    refused: Refused | None
+    refused_aside: Refused | None
+
+
+def _refused(frame: Frame, reasons: Mapping[int, str]) -> Refused | None:
+    if not reasons:
+        return None
+    bad = sorted(reasons)
+    return Refused(frame.take(pa.array(bad)), ["store"] * len(bad), [reasons[row] for row in bad])
 
 
 def _reasons(refused: Refused) -> Iterator[tuple[str, str]]:

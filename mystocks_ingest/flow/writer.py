@@ -1,14 +1,13 @@
 """Group commit: many callers' rows go to one table in few large batches.
 
 ``await writer.write(rows)`` returns when the batch that holds the rows is durable: that is the acknowledgement.
-The bounded queue is the backpressure. A row the sink refuses never takes its batch down with it, and an absent
-sink is retried until a deadline.
+The bounded queue is the backpressure. A row the sink refuses never takes its batch down with it. An absent sink is
+waited for (``write``), or left out for a while (``offer``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,14 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import Rejected, Unavailable
+from mystocks_ingest.flow.patience import Patience
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Sink
 from mystocks_ingest.schema.tables import Table, writable
 
 log = get("writer")
 
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 5.0
+_SHORTEST_REST, _LONGEST_REST = 1.0, 60.0
+_DRAIN_AWAY_SECONDS = 1.0  # a sink that is known to be away is not waited for when the writer closes
 _HOPELESS = 64  # so many single rows refused and none stored: the fault is not in single rows
 
 
@@ -36,7 +36,8 @@ class Limits:
     """Bounds of one writer. A batch is sent when it is full or its oldest rows have waited ``linger_seconds``.
 
     ``queue_*`` bound what is waiting and under way together. ``retry_seconds`` is how long an outage of the sink
-    is sat out, counted from its beginning; ``drain_seconds`` how long leaving the writer may take.
+    is sat out, counted from its beginning, where no Patience says otherwise; ``drain_seconds`` how long leaving the
+    writer may take; ``grace_seconds`` how long an ``offer`` may.
     """
 
     batch_rows: int = 122_880  # a row group of the embedded store: whole groups bypass its log
@@ -46,6 +47,7 @@ class Limits:
     queue_bytes: int = 64 << 20
     retry_seconds: float = 30.0
     drain_seconds: float = 20.0
+    grace_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,15 @@ class _Split:
 class Writer:
     """The way into one table. ``async with Writer(sink, table) as writer: refused = await writer.write(rows)``."""
 
-    def __init__(self, sink: Sink, table: Table, limits: Limits | None = None) -> None:
+    def __init__(
+        self, sink: Sink, table: Table, limits: Limits | None = None, patience: Patience | None = None
+    ) -> None:
         writable(table)
         self._sink = sink
         self._table = table
+        self._home = table.database_type.store
         self._limits = limits or Limits()
+        self._patience = patience or Patience(self._limits.retry_seconds)
         self._queue: deque[_Piece] = deque()
         self._held_rows = 0  # waiting and under way
         self._held_bytes = 0
@@ -88,7 +94,10 @@ class Writer:
         self._changed = asyncio.Event()  # something arrived, space was freed, or the end was announced
         self._freed = asyncio.Event()
         self._closing = False
-        self._down_since: float | None = None
+        self._commits = 0  # batches that ended, well or not
+        self._rest_until = 0.0  # no offer is taken before this
+        self._rest = 0.0
+        self._stuck_at: int | None = None  # an offer ran out of time during this batch
         self._worker: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -105,8 +114,10 @@ class Writer:
         self._closing = True
         self._changed.set()
         self._freed.set()
+        away = self._patience.waits_for(self._home, self._table.name)
+        seconds = min(self._limits.drain_seconds, _DRAIN_AWAY_SECONDS) if away else self._limits.drain_seconds
         try:
-            await asyncio.wait({worker}, timeout=self._limits.drain_seconds)
+            await asyncio.wait({worker}, timeout=seconds)
         finally:
             if not worker.done():
                 log.warning("writer.abandoned", table=self._table.name, rows=self._held_rows)
@@ -134,6 +145,35 @@ class Writer:
             for piece in pieces:
                 if not piece.cancel() and not piece.cancelled():
                     piece.exception()  # seen: the first one was raised
+
+    async def offer(self, rows: pa.RecordBatch) -> tuple[Refusal, ...]:
+        """As ``write``, for a table that others need not wait for: returns or raises within ``grace_seconds``.
+
+        Raises Unavailable where the sink is away, and at once while it is left alone after that. Rows that were on
+        their way when the time was up may still be stored.
+        """
+        clock = asyncio.get_running_loop().time
+        if self._stuck_at == self._commits or clock() < self._rest_until:
+            raise Unavailable(f"{self._table.name}: {self._home} is away and left alone for a while")
+        self._stuck_at = None
+        try:
+            async with asyncio.timeout(self._limits.grace_seconds):
+                refused = await self.write(rows)
+        except TimeoutError:
+            self._stuck_at = self._commits
+            self._leave_alone(clock())
+            raise Unavailable(
+                f"{self._table.name}: {self._home} did not take the rows within {self._limits.grace_seconds:g} s"
+            ) from None
+        except Unavailable:
+            self._leave_alone(clock())
+            raise
+        self._rest = 0.0
+        return refused
+
+    def _leave_alone(self, now: float) -> None:
+        self._rest = min(max(self._rest * 2, _SHORTEST_REST), _LONGEST_REST)
+        self._rest_until = now + self._rest
 
     def _parts(self, rows: pa.RecordBatch) -> list[tuple[int, pa.RecordBatch]]:
         total = rows.num_rows
@@ -169,6 +209,7 @@ class Writer:
         try:
             while batch := await self._next_batch():
                 await self._commit(batch)
+                self._commits += 1
                 self._release(batch)
         finally:
             lost = Unavailable(f"{self._table.name}: the writer had to stop before these rows were stored")
@@ -256,23 +297,7 @@ class Writer:
 
     async def _deliver(self, rows: pa.RecordBatch) -> None:
         """Hand ``rows`` to the sink, sitting out an outage. A durable spool would take them where this raises."""
-        clock = asyncio.get_running_loop().time
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self._sink.write(self._table, rows)
-            except Unavailable as exc:
-                self._down_since = clock() if self._down_since is None else self._down_since
-                left = self._down_since + self._limits.retry_seconds - clock()
-                if left <= 0:
-                    raise
-                wait = exc.after if exc.after is not None else pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-                log.warning("sink.unavailable", table=self._table.name, reason=str(exc), retry_in=round(wait, 2))
-                await asyncio.sleep(min(wait, left))
-                pause = min(pause * 2, _LONGEST_PAUSE)
-            else:
-                self._down_since = None
-                return
+        await self._patience.through(self._home, self._table.name, lambda: self._sink.write(self._table, rows))
 
 
 def _merged(parts: list[pa.RecordBatch], key: tuple[str, ...]) -> tuple[pa.RecordBatch, npt.NDArray[np.int64] | None]:
