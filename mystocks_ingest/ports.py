@@ -215,6 +215,8 @@ class Doing(StrEnum):
     DROP = "DROP"
     VALIDATE = "VALIDATE"
     EXPORT = "EXPORT"
+    INSERT = "INSERT"
+    BACKFILL = "BACKFILL"
 
 
 class Status(StrEnum):
