@@ -12,7 +12,15 @@ import duckdb
 from mystocks_ingest.errors import Rejected, Unavailable
 from mystocks_ingest.schema.structure import ColumnShape, IndexShape, TableShape
 from mystocks_ingest.sinks.embedded.database import Connection, EmbeddedDatabase
-from mystocks_ingest.sinks.embedded.dialect import DATABASE, KEYS, EmbeddedDialect, normal_default, quoted, sequence
+from mystocks_ingest.sinks.embedded.dialect import (
+    DATABASE,
+    KEYS,
+    EmbeddedDialect,
+    literal,
+    normal_default,
+    quoted,
+    sequence,
+)
 
 _WAIT = 30.0  # seconds for another change of structure in this process; other processes cannot open the file
 _PREPARED = (
@@ -114,7 +122,7 @@ def _keys(connection: Connection) -> dict[str, tuple[str, ...]]:
 
 def _column(table: str, name: str, kind: str, default: str | None, comment: str, *, nullable: bool) -> ColumnShape:
     counter = sequence(table, name)
-    numbered = default is not None and default.replace('"', "") == f"nextval('{counter}')"
+    numbered = default in {f"nextval({literal(quoted(counter))})", f"nextval({literal(counter)})"}
     return ColumnShape(
         name,
         kind,
