@@ -36,8 +36,8 @@ bench: $(ready) ## benchmarks as ratios; ONLY=word runs those whose name has the
 	@$(guarded) $(python) -m bench $(ONLY)
 
 .PHONY: chaos
-chaos: $(ready) ## the long proofs: kill -9 of the program and of its lanes at 50 random moments each
-	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_kills.py
+chaos: $(ready) ## the long proofs: kill -9 of the program, its lanes and each database server, at random moments
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_kills.py tests/chaos/test_servers.py
 
 .PHONY: faults
 faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, rows wrong; a table

@@ -102,31 +102,42 @@ def count(state: Path, name: str, truth: pa.Table) -> Tally:
 
     A row marked provisional claims nothing yet, so it cannot be wrong.
     """
+    table = tables.load(ROOT / "config" / "tables.yaml").holder(dataset(name)).name
+    with duckdb.connect(str(state / FILE), read_only=True) as store:
+        if not store.execute("select 1 from duckdb_tables() where table_name = ?", [table]).fetchone():
+            return Tally(truth=truth.num_rows, lost=truth.num_rows)
+        return _compared(store, table, name, truth)
+
+
+def count_rows(stored: pa.Table, name: str, truth: pa.Table) -> Tally:
+    """As ``count``, of rows that were read from another database."""
+    with duckdb.connect() as store:
+        store.register("stored", stored)
+        return _compared(store, "stored", name, truth)
+
+
+def _compared(store: duckdb.DuckDBPyConnection, table: str, name: str, truth: pa.Table) -> Tally:
     wanted = dataset(name)
-    table = tables.load(ROOT / "config" / "tables.yaml").holder(wanted).name
     key = ", ".join(wanted.key)
     prices = [p for p in PRICES if p in wanted.schema.names]
     tolerances = dict.fromkeys(prices, 0.00501) | {"volume": 100, "amount": 140}
     different = " or ".join(f"abs(s.{column} - t.{column}) > {most}" for column, most in tolerances.items())
-    with duckdb.connect(str(state / FILE), read_only=True) as store:
-        store.execute("SET TimeZone = 'Asia/Shanghai'")
-        store.register("truth", truth)
-        if not store.execute("select 1 from duckdb_tables() where table_name = ?", [table]).fetchone():
-            return Tally(truth=truth.num_rows, lost=truth.num_rows)
+    store.execute("SET TimeZone = 'Asia/Shanghai'")
+    store.register("truth", truth)
 
-        def one(sql: str) -> int:
-            return int(store.execute(sql).fetchone()[0])
+    def one(sql: str) -> int:
+        return int(store.execute(sql).fetchone()[0])
 
-        return Tally(
-            truth=truth.num_rows,
-            stored=one(f"select count(*) from {table}"),
-            lost=one(f"select count(*) from truth t anti join {table} s using ({key})"),
-            doubled=one(f"select count(*) - count(distinct ({key})) from {table}"),
-            foreign=one(f"select count(*) from {table} s anti join truth t using ({key})"),
-            wrong=one(
-                f"select count(*) from {table} s join truth t using ({key}) where not s.provisional and ({different})"
-            ),
-        )
+    return Tally(
+        truth=truth.num_rows,
+        stored=one(f"select count(*) from {table}"),
+        lost=one(f"select count(*) from truth t anti join {table} s using ({key})"),
+        doubled=one(f"select count(*) - count(distinct ({key})) from {table}"),
+        foreign=one(f"select count(*) from {table} s anti join truth t using ({key})"),
+        wrong=one(
+            f"select count(*) from {table} s join truth t using ({key}) where not s.provisional and ({different})"
+        ),
+    )
 
 
 @dataclass
