@@ -277,7 +277,9 @@ class Operations(Protocol):
         """Note ``operation`` as processing, before it is done; returns its id."""
         ...
 
-    async def ended(self, id: str, status: Status, error: str = "") -> None: ...  # noqa: A002 - the log's word
+    async def ended(self, id: str, status: Status, error: str = "", *, of: Operation | None = None) -> None:  # noqa: A002 - the log's word
+        """How it ended. ``of``: the operation itself, where another process noted its beginning."""
+        ...
 
     async def validated(self, found: Sequence[Validation]) -> None: ...
 

@@ -178,9 +178,14 @@ class MonitorLog:
         await self.record([entries.operated(ident, operation, Status.PROCESSING)])
         return ident
 
-    async def ended(self, id: str, status: Status, error: str = "") -> None:  # noqa: A002 - the log's word
-        """How an operation that ``began`` ended; a table's creation is told with its columns."""
-        operation = self._under_way.pop(id)
+    async def ended(self, id: str, status: Status, error: str = "", *, of: Operation | None = None) -> None:  # noqa: A002 - the log's word
+        """How an operation that ``began`` ended; a table's creation is told with its columns.
+
+        ``of``: the operation itself, where another process noted its beginning.
+        """
+        operation = self._under_way.pop(id, of)
+        if operation is None:
+            raise KeyError(id)
         told = [entries.operated(id, operation, status, error)]
         if operation.made is not None and operation.table and status is not Status.PROCESSING:
             told.append(entries.created(id, operation, operation.made, status, error, at=self._now()))

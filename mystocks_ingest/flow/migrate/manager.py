@@ -141,7 +141,7 @@ class SchemaManager:
                 continue
             async with target.lock():
                 steps = await planned_in(target, these)
-                await settle(target, steps, log_of=self._log)
+                await settle(target, these, steps, log_of=self._log)
                 chosen = [s for s in steps if not s.hazard or named.intersection(names(s))]
                 failures = await made_by_table(target, chosen, log_of=self._log, now=self._now)
             left = [s for s in steps if s not in chosen]

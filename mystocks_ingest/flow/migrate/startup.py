@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from mystocks_ingest.errors import Drifted, IngestError, Unavailable, UnsafeChange
-from mystocks_ingest.flow.migrate.steps import UNRECORDED, Clock, Step, clock, made, made_by_table, planned, settle
-from mystocks_ingest.flow.migrate.steps import unfinished as left_unfinished
+from mystocks_ingest.errors import Drifted, IngestError, UnsafeChange
+from mystocks_ingest.flow.migrate.steps import (
+    UNRECORDED,
+    Clock,
+    Step,
+    clock,
+    made,
+    made_by_table,
+    planned,
+    settle,
+    unfinished,
+)
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Operations, SchemaTarget
 from mystocks_ingest.schema.changes import AddColumn, ChangeKey, CreateDatabase, CreateTable, DropColumn
@@ -54,7 +62,7 @@ class Startup:
         if steps and self.apply and any(not s.hazard for s in steps):
             async with target.lock():
                 steps = await planned(target, tables)  # another process may have been faster
-                await settle(target, steps, log_of=self.log_of)
+                await settle(target, tables, steps, log_of=self.log_of)
                 safe = [s for s in steps if not s.hazard]
                 failures = await made_by_table(target, safe, log_of=self.log_of, now=self.now)
             for table, failure in failures.items():
@@ -75,18 +83,13 @@ class Startup:
 
     async def _close_the_books(self, target: SchemaTarget, tables: Sequence[Table]) -> None:
         """Settle what the log has as unfinished though nothing is to do; only then is the lock worth a trip."""
+        if not await unfinished(target, self.log_of):
+            return
         try:
-            if not await left_unfinished(target, self.log_of):
-                return
             async with target.lock():
-                await settle(target, await planned(target, tables), log_of=self.log_of)
-        except Unavailable as exc:
-            log.info("schema.unsettled", store=target.name, reason=str(exc))  # the next start does it
+                await settle(target, tables, await planned(target, tables), log_of=self.log_of)
         except IngestError as exc:
-            log.warning("schema.unsettled", store=target.name, reason=str(exc))
-
-
-Mode = Literal["apply", "report"]
+            log.info("schema.unsettled", store=target.name, reason=str(exc))  # the next start does it
 
 
 def stops(step: Step) -> bool:

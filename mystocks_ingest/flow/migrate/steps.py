@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mystocks_ingest.errors import IngestError, Unavailable
@@ -17,6 +17,7 @@ from mystocks_ingest.schema.structure import TableShape
 from mystocks_ingest.schema.tables import Table
 
 Clock = Callable[[], datetime]
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 log = get("schema")
 
 
@@ -53,7 +54,7 @@ class Unrecorded:
     async def began(self, operation: Operation) -> str:  # noqa: ARG002 - nothing is kept
         return ""
 
-    async def ended(self, id: str, status: Status, error: str = "") -> None: ...  # noqa: A002 - the port's word
+    async def ended(self, id: str, status: Status, error: str = "", *, of: Operation | None = None) -> None: ...  # noqa: A002 - the port's word
 
     async def validated(self, found: Sequence[Validation]) -> None: ...
 
@@ -173,23 +174,32 @@ def operation(step: Step, statements: Sequence[str], *, at: datetime) -> Operati
     )
 
 
-async def settle(target: SchemaTarget, steps: Sequence[Step], *, log_of: Operations) -> None:
+async def settle(target: SchemaTarget, tables: Sequence[Table], steps: Sequence[Step], *, log_of: Operations) -> None:
     """Close what an interrupted process left as processing; the caller holds the lock, so nobody is at work on it.
 
-    A change that ``steps`` still want was not made, or not whole; any other one was.
+    A change of ``tables`` that ``steps`` still want was not made, or not whole; any other one was.
     """
-    wanted = {_name(operation(step, (), at=datetime.min.replace(tzinfo=UTC))) for step in steps if step.table}
+    wanted = {_name(operation(step, (), at=EVER)) for step in steps if step.table is not None}
+    made_of = {(t.database_type, t.database_name, t.name): t for t in tables}
     for left in await unfinished(target, log_of):
-        if _name(left.operation) in wanted:
-            await log_of.ended(left.id, Status.FAILED, "interrupted before it was made whole: it is in the plan again")
+        was = left.operation
+        if _name(was) in wanted:
+            said = "interrupted before it was made whole: it is in the plan again"
+            await log_of.ended(left.id, Status.FAILED, said, of=was)
         else:
-            await log_of.ended(left.id, Status.SUCCESS, "interrupted, and found made afterwards")
+            table = made_of.get((was.database_type, was.database, was.table)) if was.kind is Doing.CREATE else None
+            said = "interrupted, and found made afterwards"
+            await log_of.ended(left.id, Status.SUCCESS, said, of=replace(was, made=table))
 
 
 async def unfinished(target: SchemaTarget, log_of: Operations) -> list[Recorded]:
-    """Changes of this store that the log has as processing."""
+    """Changes of this store that the log has as processing; none while the log cannot be read."""
     kinds = (Doing.CREATE, Doing.ALTER, Doing.DROP)
-    left = await log_of.operations(status=Status.PROCESSING, limit=1000)
+    try:
+        left = await log_of.operations(status=Status.PROCESSING, limit=1000)
+    except Unavailable as exc:
+        log.info("schema.unsettled", store=target.name, reason=str(exc))  # no change of structure waits for its log
+        return []
     return [r for r in left if r.operation.kind in kinds and r.operation.database_type.store == target.name]
 
 
