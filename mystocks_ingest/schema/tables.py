@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market.datasets import Dataset
+from mystocks_ingest.schema.document.values import Document
 from mystocks_ingest.schema.keyspace import KeySpace
 from mystocks_ingest.schema.types import arrow_type
 
@@ -146,10 +147,11 @@ class Table:
 
 
 class Tables:
-    """All tables of one file, and the routes."""
+    """All tables of one file, and the routes; ``document`` is what else the file says."""
 
-    def __init__(self, tables: Sequence[Table]) -> None:
+    def __init__(self, tables: Sequence[Table], document: Document | None = None) -> None:
         self.all: tuple[Table, ...] = tuple(tables)
+        self.document = document if document is not None else Document()
         routes: dict[str, list[Table]] = {}
         for table in self.all:
             if table.dataset is not None:
@@ -204,7 +206,7 @@ class Tables:
             here[table.name.lower()] = placed
             out.append(placed)
         order = {(t.name, t.database_name): i for i, t in reversed(list(enumerate(self.all)))}
-        return Tables(sorted(out, key=lambda t: order[t.name, t.database_name]))
+        return Tables(sorted(out, key=lambda t: order[t.name, t.database_name]), self.document)
 
 
 def writable(table: Table) -> None:
@@ -219,6 +221,6 @@ def writable(table: Table) -> None:
 
 def load(path: Path) -> Tables:
     """Read the YAML. Raises ConfigError with file, line and column of every complaint, all at once."""
-    from mystocks_ingest.schema.document import read  # noqa: PLC0415 - pydantic and yaml only when a file is read
+    from mystocks_ingest.schema.document.reading import read  # noqa: PLC0415 - pydantic and yaml only when a file is read
 
-    return Tables(read(path))
+    return Tables(*read(path))

@@ -168,7 +168,7 @@ def test_a_dataset_without_a_table_says_what_to_add() -> None:
         ),
         (("name: factor, type: DOUBLE", "name: factor, type: DATE"), "10:30", "DATE cannot hold factor"),
         (("name: factor, type: DOUBLE", "name: factor, type: DUBLE"), "10:30", "unknown type 'DUBLE'"),
-        (("name: factor, type: DOUBLE", "name: factor, type: VARCHAR(20)"), "10:30", "write its size under `length`"),
+        (("name: factor, type: DOUBLE", "name: factor, type: VARCHAR(20)"), "10:30", "VARCHAR cannot hold factor"),
         (("type: DOUBLE", "type: DOUBLE, length: 3"), "10:46", "DOUBLE takes no `length`"),
         (("type: DOUBLE", "type: NUMERIC, precision: 5, scale: 9"), "10:60", "0 <= scale <= precision"),
         (("type: DOUBLE", "type: DOUBLE, lenght: 3"), "10:38", "unknown entry `lenght`"),
@@ -198,10 +198,16 @@ def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(tmp_path: Pa
     text = text.replace("type: DOUBLE", "type: TEXT", 1).replace("database_name: quant_research", "database: x", 1)
     text += FACTORS.removeprefix("tables:\n").replace("type: DATE", "type: INT")
     report = complaint(tmp_path, text).splitlines()
-    assert report[0] == "4 complaints"
+    assert report[0] == "5 complaints"
     places = [tuple(int(n) for n in line.split("tables.yaml:")[1].split(":")[:2]) for line in report[1:]]
     assert places == sorted(places)
-    for says in ("`database_name` is missing", "unknown entry `database`", "'2nd'", "INT cannot hold trade_date"):
+    for says in (
+        "`database_name` is missing",
+        "unknown entry `database`",
+        "'2nd'",
+        "INT cannot hold trade_date",
+        "TEXT cannot",
+    ):
         assert says in "\n".join(report)
 
 

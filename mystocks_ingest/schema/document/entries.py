@@ -1,0 +1,270 @@
+"""What may stand in ``tables:``: types and spellings. What makes sense together is the business of ``checks``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from mystocks_ingest.schema.document.places import SPELLINGS
+from mystocks_ingest.schema.document.values import VARIABLE, Template
+from mystocks_ingest.schema.keyspace import Kind
+from mystocks_ingest.schema.tables import Database, Route
+
+NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
+DATABASE_NAME = r"^[A-Za-z0-9_]{1,63}$"
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
+_UNITS: Mapping[str, timedelta] = {
+    "second": timedelta(seconds=1),
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+    "week": timedelta(weeks=1),
+    "month": timedelta(days=30),
+    "year": timedelta(days=365),
+}
+_SHORT = {"s": "second", "sec": "second", "min": "minute", "m": "minute", "h": "hour", "d": "day", "w": "week"}
+_SHORT |= {"mon": "month", "y": "year"}
+
+
+def _database(value: object) -> object:
+    known = {d.value.lower(): d.value for d in Database} | {"postgres": "PostgreSQL", "timescaledb": "PostgreSQL"}
+    return known.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def _word(value: object) -> object:
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+def _text(value: object) -> object:
+    """What is left empty is the empty text; a number is its digits."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _listed(value: object) -> object:
+    """``a, b`` for ``[a, b]``."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _filled(value: object, info: ValidationInfo) -> object:
+    """``${NAME}`` in a name is filled at once: the name belongs to the structure."""
+    text = _text(value)
+    if not isinstance(text, str) or "${" not in text:
+        return text
+    filled = Template(text).resolved((info.context or {}).get("environment", {}))
+    if filled is None or VARIABLE.search(filled):
+        raise ValueError(
+            f"an environment variable of {text!r} is not set: set it, or give a default, ${{NAME:default}}"
+        )
+    return filled
+
+
+def span(value: object) -> timedelta:
+    """``7 days``, ``90d``, ``INTERVAL '1 month'`` (30 days), or a number of days. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return timedelta(days=value)
+    text = re.sub(r"^interval\s*'(.*)'$", r"\1", str(value).strip(), flags=re.IGNORECASE)
+    if text.isdigit() and int(text) > 0:
+        return timedelta(days=int(text))
+    parts, total = _SPAN.findall(text), timedelta()
+    for number, unit in parts:
+        word = unit.lower()
+        length = _UNITS.get(_SHORT.get(word, word.removesuffix("s")))
+        if length is None:
+            parts = []
+            break
+        total += float(number) * length
+    if not parts or _SPAN.sub("", text).strip(" ,") or total <= timedelta():
+        raise ValueError(f"{value!r} is no span of time: write a number of days, or '7 days', '1 month', '5 years'")
+    return total
+
+
+def _flagged(value: object) -> object:
+    """``true``, ``zstd`` or a mapping."""
+    if isinstance(value, bool):
+        return {"enabled": value}
+    return {"codec": value} if isinstance(value, str) else value
+
+
+def _indexed(value: object) -> object:
+    """A text, a list of columns, or a mapping."""
+    return {"columns": value} if isinstance(value, str | list) else value
+
+
+_REST: dict[str, Any] = {"type": "string", "minLength": 1}
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": NAME})
+Name = Annotated[str, _NAME_SCHEMA]  # its letters are looked at in `checks`, so that all else is looked at as well
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "null"]})]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_listed),
+    WithJsonSchema({"oneOf": [_REST, {"type": "array", "items": {"type": "string"}}]}),
+]
+Span = Annotated[
+    timedelta,
+    BeforeValidator(span),
+    WithJsonSchema({"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"\d"}]}),
+]
+_Codec = Annotated[str, BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)]
+
+
+class Entry(BaseModel):
+    """A mapping of the file. ``spellings`` names the entries that have other words in ``places.SPELLINGS``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    spellings: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled(cls, value: object) -> object:
+        if not isinstance(value, dict) or not cls.spellings:
+            return value
+        renamed = dict(value)
+        for word in cls.spellings:
+            for other in SPELLINGS[word]:
+                if other in renamed and other not in cls.model_fields:
+                    if word in renamed:
+                        raise ValueError(f"`{other}` and `{word}` say the same: keep one of them")
+                    renamed[word] = renamed.pop(other)
+        return renamed
+
+
+class ColumnEntry(Entry):
+    """A column, or a tag of ``tags``."""
+
+    spellings = ("auto_increment",)
+
+    name: Name
+    type: Annotated[str, BeforeValidator(_word), WithJsonSchema(_REST)]
+    length: PositiveInt | None = None
+    precision: PositiveInt | None = None
+    scale: Annotated[int, "digits after the point"] | None = None
+    nullable: bool | None = None
+    default: Any = None
+    primary_key: bool = False
+    is_tag: bool = False
+    auto_increment: bool = False
+    unsigned: bool = False
+    unique: bool = False
+    index: bool = False
+    on_update: str | bool | None = None
+    values: tuple[Text, ...] = ()
+    comment: Text = ""
+    description: Text = ""
+    encoding: str | None = None
+
+
+class IndexEntry(Entry):
+    """An index: ``columns`` read ``trade_date`` or ``trade_date DESC``."""
+
+    columns: Names
+    name: Name | None = None
+    unique: bool = False
+    primary_key: bool = False
+    type: str | None = None
+    comment: Text = ""
+    description: Text = ""
+
+
+class CompressionEntry(Entry):
+    """How old rows are compressed; segments and order are TimescaleDB's, codec and level TDengine's."""
+
+    spellings = ("enabled", "compress_after", "segment_by", "order_by", "level")
+
+    enabled: bool = True
+    compress_after: Span | None = None
+    segment_by: Names = ()
+    order_by: Names = ()
+    codec: _Codec | None = None
+    level: _Codec | None = None
+
+
+Compression = Annotated[CompressionEntry, BeforeValidator(_flagged)]
+
+
+class TimescaleEntry(Entry):
+    """What TimescaleDB is to do with the table."""
+
+    spellings = ("enabled", "chunk_interval", "compress_after", "segment_by", "order_by", "retention_days")
+
+    enabled: bool = True
+    time_column: str | None = None
+    chunk_interval: Span | None = None
+    compression: Compression | None = None
+    compress: bool | None = None
+    compress_after: Span | None = None
+    segment_by: Names = ()
+    order_by: Names = ()
+    retention_days: Span | None = None
+
+
+class TdengineEntry(Entry):
+    """What TDengine is to do with the table."""
+
+    spellings = ("retention_days", "level")
+
+    is_super_table: bool = True
+    tags: tuple[ColumnEntry, ...] = ()
+    retention_days: Span | None = None
+    compression: Compression | None = None
+    level: _Codec | None = None
+
+
+class RedisEntry(Entry):
+    """Where a Redis table's rows lie; see KeySpace."""
+
+    pattern: Annotated[str, StringConstraints(min_length=1)]
+    kind: Kind = Kind.HASH
+    expire_seconds: NonNegativeInt | None = None
+    channel: str | None = None
+    stream: str | None = None
+    stream_length: PositiveInt = 10_000
+
+
+class TableEntry(Entry):
+    """A table."""
+
+    spellings = ("key", "timescaledb", "tdengine", "classification", "retention_days", "chunk_interval")
+
+    database_type: Annotated[Database, BeforeValidator(_database), WithJsonSchema({"type": "string"})]
+    database_name: Annotated[str, BeforeValidator(_filled), WithJsonSchema({"type": ["string", "integer"]})]
+    table_name: Name
+    columns: Annotated[tuple[ColumnEntry, ...], "at least one"]
+    tags: tuple[ColumnEntry, ...] = ()
+    dataset: str | None = None
+    key: tuple[str, ...] | None = None
+    route: Route = Route.REQUIRED
+    time_column: str | None = None
+    is_super_table: bool | None = None
+    is_timescale_hypertable: bool | None = None
+    indexes: tuple[Annotated[IndexEntry, BeforeValidator(_indexed)], ...] = ()
+    timescaledb: TimescaleEntry | None = None
+    tdengine: TdengineEntry | None = None
+    compression: Compression | None = None
+    chunk_interval: Span | None = None
+    retention_days: Span | None = None
+    redis: RedisEntry | None = None
+    engine: str | None = None
+    charset: str | None = None
+    collation: str | None = None
+    classification: str | None = None
+    comment: Text = ""
+    description: Text = Field("", description="in place of `comment`")
