@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import IngestError, Malformed, Unavailable, Unsupported
+from mystocks_ingest.errors import Drifted, IngestError, Malformed, Unavailable, Unsupported
 from mystocks_ingest.flow import evidence, plan
 from mystocks_ingest.flow.ingest import Taken
 from mystocks_ingest.flow.ledger import Ledger, Mask, keys_of
@@ -57,7 +57,10 @@ class Backfill:
             await self.reference.prepare(self.job, wanted=wanted, run=self.run)
             for each in histories:
                 await self._history(each)
-        except Unavailable as exc:  # a store stayed away for longer than it is waited for
+        except (
+            Unavailable,
+            Drifted,
+        ) as exc:  # a store stayed away for longer than it is waited for, or is not as it must be
             self.run.report.stopped = str(exc)
             log.warning("backfill.stopped", reason=str(exc))
         self.run.report.seconds = time.monotonic() - started
@@ -236,7 +239,10 @@ class Backfill:
                     said.setdefault(source.name, answer)
             why = "; ".join(f"{name}: {answer}" for name, answer in said.items())
             windows = tuple(window for _, window in ledger.windows(cells[None, :]))
-            missing = Missing(wanted.name, symbol, windows, int(cells.sum()), why)
+            asked = {name: int((mask[row] & cells).sum()) for name, mask in ledger.asked.items()}
+            missing = Missing(
+                wanted.name, symbol, windows, int(cells.sum()), why, {k: n for k, n in asked.items() if n}
+            )
             self.run.report.missing.append(missing)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from mystocks_ingest.errors import Outcome
@@ -33,6 +35,9 @@ class Missing:
     windows: tuple[Window, ...]
     sessions: int
     why: str
+    asked: Mapping[str, int] = field(
+        default_factory=dict
+    )  # source -> how many of the sessions it was asked for in vain
 
 
 @dataclass
@@ -43,6 +48,7 @@ class Report:
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     refused: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # dataset, source, rule
     outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)  # source, outcome
+    latest: dict[tuple[str, Outcome], datetime] = field(default_factory=dict)  # when a call last ended so
     failures: dict[str, str] = field(default_factory=dict)  # source -> the last failure in words
     missing: list[Missing] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)  # datasets that could not be fetched at all, with the reason

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Retryable, Unsupported, outcome_of
+from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Outcome, Retryable, Unsupported, outcome_of
 from mystocks_ingest.flow.ingest import Ingest, Taken
 from mystocks_ingest.flow.report import Report, Watch
 from mystocks_ingest.logs import get
@@ -54,7 +54,7 @@ class Run:
     def succeeded(self, source: Source, wanted: Dataset, *, rows: int, calls: int) -> None:
         """Count a request that ended well."""
         self._strikes[source.name] = 0
-        self.report.outcomes[source.name, outcome_of(None, rows=rows)] += 1
+        self._count(source, outcome_of(None, rows=rows))
         self.report.calls[wanted.name, source.name] += calls
         self.watch.fetched(wanted.name, source.name, rows=rows, calls=calls)
 
@@ -77,11 +77,15 @@ class Run:
                     self._left[source.name, _ANY] = f"{STRIKES} failures in a row, the last {reason}"
             case _:
                 raise exc
-        self.report.outcomes[source.name, outcome] += 1
+        self._count(source, outcome)
         self.report.failures[source.name] = reason
         self.remember(wanted, request.symbols if request is not None else (), source.name, reason)
         log.warning("request.failed", source=source.name, dataset=wanted.name, outcome=outcome, reason=str(exc))
         self.watch.failed(wanted.name, source.name, outcome, str(exc))
+
+    def _count(self, source: Source, outcome: Outcome) -> None:
+        self.report.outcomes[source.name, outcome] += 1
+        self.report.latest[source.name, outcome] = self.clock()
 
     def remember(self, wanted: Dataset, symbols: Sequence[Symbol], source: str, reason: str) -> None:
         """Keep what a source said of these symbols, for the report of what is missing; the first word stands."""

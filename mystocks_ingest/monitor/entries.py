@@ -140,8 +140,8 @@ def _column(column: Column, made: Table) -> Entry:
     return entry("", 0, tables.COLUMNS, values)
 
 
-def validated(id: str, found: Validation) -> Entry:  # noqa: A002
-    """A row of ``table_validation_log``; each issue is one line."""
+def validated(id: str, found: Validation) -> list[Entry]:  # noqa: A002
+    """A row of ``table_validation_log``, each issue a line of it, and one among the operations."""
     values = {
         "table_name": found.table,
         "database_type": found.database_type.value,
@@ -151,7 +151,15 @@ def validated(id: str, found: Validation) -> Entry:  # noqa: A002
         "validation_details": dict(found.details) or None,
         "issues_found": "\n".join(found.issues) or None,
     }
-    return entry(id, 0, tables.VALIDATION, values)
+    operation = Operation(
+        Doing.VALIDATE,
+        found.database_type,
+        found.database,
+        found.table,
+        found.at,
+        details={"issues": len(found.issues), **found.details},
+    )
+    return [entry(id, 0, tables.VALIDATION, values), operated(f"{id}:operation", operation, Status.SUCCESS)]
 
 
 def ran(run: Run, error: str = "") -> Entry:

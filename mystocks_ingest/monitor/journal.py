@@ -136,13 +136,24 @@ class EmbeddedJournal:
 
     async def runs(self, *, limit: int = 20) -> list[Run]:
         """The latest runs, newest first."""
-        statement = (
-            "SELECT id, command, started_at, ended_at, status, detail FROM journal.run "
-            "ORDER BY started_at DESC, id LIMIT ?"
-        )
-        rows = await self._database.run(lambda c: c.execute(statement, [limit]).fetchall())
+        return await self._runs("ORDER BY started_at DESC, id LIMIT ?", [limit])
+
+    async def running(self) -> list[Run]:
+        """Runs that have not ended. The store is one process's at a time, so only its own are still at work."""
+        return await self._runs("WHERE status = 'running' ORDER BY started_at, id", [])
+
+    async def _runs(self, which: str, values: Sequence[object]) -> list[Run]:
+        statement = f"SELECT id, command, started_at, ended_at, status, detail FROM journal.run {which}"  # noqa: S608
         return [
-            Run(i, what, _utc(start), _utc_or_none(end), how, json.loads(d)) for i, what, start, end, how, d in rows
+            Run(
+                r["id"],
+                r["command"],
+                _utc(r["started_at"]),
+                _utc_or_none(r["ended_at"]),
+                r["status"],
+                json.loads(r["detail"]),
+            )
+            for r in await self._rows(statement, values)
         ]
 
     async def checkpoints(self, dataset: Dataset) -> list[Checkpoint]:
@@ -240,11 +251,13 @@ class EmbeddedJournal:
         statement = "UPDATE journal.dead_letter SET replayed_at = ? WHERE id IN (SELECT unnest(?))"
         await self._database.run(lambda c: c.execute(statement, [at, list(numbers)]))
 
-    async def note(self, source: str, outcome: Outcome, detail: str) -> None:
-        """Count one call's outcome. Counts reach the file at most once a second: a kill may lose the last ones."""
+    async def note(
+        self, source: str, outcome: Outcome, detail: str, *, calls: int = 1, at: datetime | None = None
+    ) -> None:
+        """Count calls' outcome. Counts reach the file at most once a second: a kill may lose the last ones."""
         now = self._now()
-        calls = self._noted[source, outcome].calls + 1 if (source, outcome) in self._noted else 1
-        self._noted[source, outcome] = _Note(calls, now, detail)
+        before = self._noted[source, outcome].calls if (source, outcome) in self._noted else 0
+        self._noted[source, outcome] = _Note(before + calls, at or now, detail)
         if abs(now - self._flushed_at) >= _FLUSH_EVERY:
             await self._flush()
 

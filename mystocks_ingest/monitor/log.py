@@ -27,7 +27,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from mystocks_ingest.errors import Rejected, Unavailable
+from mystocks_ingest.errors import IngestError, Rejected, Unavailable
 from mystocks_ingest.logs import get, redact
 from mystocks_ingest.monitor import entries, tables
 from mystocks_ingest.monitor.entries import Entry
@@ -193,7 +193,7 @@ class MonitorLog:
 
     async def validated(self, found: Sequence[Validation]) -> None:
         """What comparisons of tables with the file found."""
-        await self.record([entries.validated(uuid.uuid4().hex, one) for one in found])
+        await self.record([told for one in found for told in entries.validated(uuid.uuid4().hex, one)])
 
     async def operations(
         self, *, table: str = "", status: Status | None = None, since: datetime | None = None, limit: int = 100
@@ -201,7 +201,11 @@ class MonitorLog:
         """The latest, newest first; the spooled ones included. Raises Unavailable when the log cannot be read."""
         spooled = await self._in_thread(partial(self._spool.waiting_in, tables.OPERATION.name))
         # a spooled entry may be how one that the database holds ended, so it decides after both are read
-        stored = await self.ask(RECORDED, since=since, limit=limit + len(spooled), table=table, status=status or "")
+        try:
+            how = status.value if status is not None else ""
+            stored = await self.ask(RECORDED, since=since, limit=limit + len(spooled), table=table, status=how)
+        except IngestError as exc:
+            raise Unavailable(f"the monitor log cannot be read: {exc}") from exc
         found = {row["entry_id"]: (row["revision"], entries.recorded(row["entry_id"], row)) for row in stored}
         for one in spooled:
             if one.id not in found or found[one.id][0] < one.revision:
