@@ -29,7 +29,7 @@ class MariaDB(PrivateServer):
         self.user, self.password = USER, PASSWORD
         self.options = {
             "innodb_buffer_pool_size": "128M",
-            "innodb_log_file_size": "96M",
+            "loose_innodb_log_file_size": "96M",  # MySQL 9 has it no more
             "local_infile": "1",
             "max_connections": "60",
             **(options or {}),
@@ -88,7 +88,7 @@ class MariaDB(PrivateServer):
             "skip-name-resolve",
             "skip-log-bin",
             "character-set-server=utf8mb4",
-            *(["mysqlx=0"] if self.mysql else []),
+            *(["mysqlx=0", "secure-file-priv=NULL"] if self.mysql else []),
             *(f"{name}={value}" for name, value in self.options.items()),
         ]
         (self.folder / "my.cnf").write_text("\n".join(lines) + "\n")

@@ -23,11 +23,10 @@ from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailab
 from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.market.frames import Window
 from mystocks_ingest.ports import Query
-from mystocks_ingest.schema.tables import Column, Database, Table, load
+from mystocks_ingest.schema.tables import Database, Table, load
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.mysql import Access, MySQLDatabase, MySQLSink
 from mystocks_ingest.sinks.mysql.database import version
-from mystocks_ingest.sinks.mysql.ddl import ddl
 from mystocks_ingest.sinks.mysql.sink import SMALL
 
 CONFIG = Path(__file__).parents[2] / "config" / "tables.yaml"
@@ -489,18 +488,54 @@ async def test_every_table_of_the_file_is_made_once(subject: MySQLSubject, maria
     assert count == str(len(tables))
 
 
-async def test_a_table_without_its_key_is_refused_with_the_remedy(
+async def test_a_table_that_lost_its_key_gets_it_back_unless_rows_are_doubled(
     subject: MySQLSubject, mariadb_server: MariaDB
 ) -> None:
     table = subject.fresh()
-    async with subject.opened(table):
-        mariadb_server.sql(f"ALTER TABLE {DATABASE}.{table.name} DROP PRIMARY KEY")
-    with pytest.raises(UnsafeChange, match="ADD UNIQUE KEY"):
+    place = f"{DATABASE}.{table.name}"
+    rows = ordinary(table, 10)
+    async with subject.opened(table) as sink:
+        await sink.write(table, rows)
+        mariadb_server.sql(f"ALTER TABLE {place} DROP PRIMARY KEY")
+    async with subject.opened(table) as sink:
+        await sink.write(table, rows)
+        await same(sink, table, rows)
+    mariadb_server.sql(f"ALTER TABLE {place} DROP PRIMARY KEY; INSERT INTO {place} SELECT * FROM {place} LIMIT 1")
+    with pytest.raises(UnsafeChange, match=r"Duplicate entry.*make them differ"):
         async with subject.opened(table):
             pass
+    assert mariadb_server.sql(f"SELECT COUNT(*) FROM {place}") == "11"
 
 
-@pytest.mark.parametrize("change", ["price FLOAT", "at TIMESTAMP(3) NULL", "volume INT NOT NULL", "note VARCHAR(10)"])
+@pytest.mark.parametrize("key", ["PRIMARY KEY", "UNIQUE KEY mine"])
+async def test_a_unique_index_on_the_key_serves_as_well(
+    subject: MySQLSubject, mariadb_server: MariaDB, key: str
+) -> None:
+    table = subject.fresh()
+    async with subject.opened(table):
+        mariadb_server.sql(f"ALTER TABLE {DATABASE}.{table.name} DROP PRIMARY KEY, ADD {key} (day, symbol)")
+    async with subject.opened(table) as sink:
+        for _ in range(2):
+            await sink.write(table, ordinary(table, 10))
+        await same(sink, table, ordinary(table, 10))
+
+
+@pytest.mark.parametrize("change", ["price FLOAT", "volume INT NOT NULL", "note VARCHAR(10)", "exact DECIMAL(9,2)"])
+async def test_a_column_made_too_narrow_by_hand_is_widened_again(
+    subject: MySQLSubject, mariadb_server: MariaDB, change: str
+) -> None:
+    table = subject.fresh()
+    async with subject.opened(table):
+        mariadb_server.sql(f"ALTER TABLE {DATABASE}.{table.name} MODIFY {change}")
+    rows = ordinary(table, 20)
+    async with subject.opened(table) as sink:
+        await sink.write(table, rows)
+        await same(sink, table, rows)
+
+
+@pytest.mark.parametrize(
+    "change", ["price DECIMAL(30,4)", "at TIMESTAMP(3) NULL", "volume VARCHAR(40)", "note LONGTEXT"]
+)
 async def test_a_column_that_would_lose_something_is_refused(
     subject: MySQLSubject, mariadb_server: MariaDB, change: str
 ) -> None:
@@ -528,27 +563,6 @@ async def test_one_database_may_hold_all_tables(subject: MySQLSubject) -> None:
         await same(sink, table, ordinary(table, 5))
         with pytest.raises(ConfigError, match="MYSQL_DATABASE"):
             await sink.ensure([table, replace(table, database_name="elsewhere")])
-
-
-def test_ddl_is_text_one_can_read() -> None:
-    columns = (
-        Column("symbol", "VARCHAR", 20, nullable=False, comment="代码,'x'"),
-        Column("price", "NUMERIC", precision=10, scale=4, nullable=False, default=0),
-        Column("kind", "TEXT", default="a'b"),
-        Column("updated_at", "TIMESTAMP", default="CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP"),
-    )
-    table = Table("t`x", Database.MYSQL, "db", columns, ("symbol",), comment="表")
-    assert ddl(table) == [
-        """CREATE TABLE IF NOT EXISTS `db`.`t``x` (
-  `symbol` VARCHAR(20) NOT NULL COMMENT '代码,\\'x\\'',
-  `price` DECIMAL(10,4) NOT NULL DEFAULT 0,
-  `kind` TEXT NULL DEFAULT ('a\\'b'),
-  `updated_at` DATETIME(3) NULL DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3),
-  PRIMARY KEY (`symbol`)
-) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARACTER SET = utf8mb4 COLLATE = utf8mb4_0900_bin COMMENT = '表'"""
-    ]
-    assert "utf8mb4_nopad_bin" in ddl(table, Database.MARIADB)[0]
-    assert "`other`.`t``x`" in ddl(table, database="other")[0]
 
 
 def test_settings_become_an_access_that_hides_its_password() -> None:

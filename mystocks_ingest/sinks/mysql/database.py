@@ -16,7 +16,9 @@ from pymysql import err
 
 from mystocks_ingest.errors import ConfigError, IngestError, Unavailable
 from mystocks_ingest.logs import get
+from mystocks_ingest.schema.tables import Database
 from mystocks_ingest.sinks.mysql.access import Access
+from mystocks_ingest.sinks.mysql.ddl import Server
 from mystocks_ingest.sinks.mysql.faults import DEADLOCK, code_of, lost, translated
 from mystocks_ingest.sinks.mysql.wire import Wire
 
@@ -37,6 +39,7 @@ class MySQLDatabase:
 
     def __init__(self, access: Access) -> None:
         self.access = access
+        self.server = Server()  # as of the newest connection
         self._places = asyncio.Semaphore(access.pool_size)
         self._idle: deque[Wire] = deque()
         self._busy: set[Wire] = set()
@@ -89,6 +92,17 @@ class MySQLDatabase:
                 yield wire
         except _Again as exc:
             raise translated(exc.error, self.access) from exc.error
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[Wire]:
+        """A new connection beside the pool, for what holds it long; it ends with the block."""
+        wire = await self._connected()
+        self._busy.add(wire)
+        try:
+            yield wire
+        finally:
+            self._busy.discard(wire)
+            wire.quit()
 
     @asynccontextmanager
     async def _lent(self, *, fresh: bool, seconds: float = math.inf) -> AsyncIterator[Wire]:
@@ -200,7 +214,9 @@ class MySQLDatabase:
 
     async def _prepare(self, wire: Wire) -> None:
         """A session in which nothing is cut short in silence, and in which no clock but UTC is read."""
-        ((said, packet, bulk),) = await wire.run("SELECT VERSION(), @@max_allowed_packet, @@local_infile")
+        ((said, packet, bulk, lower),) = await wire.run(
+            "SELECT VERSION(), @@max_allowed_packet, @@local_infile, @@lower_case_table_names"
+        )
         wire.mariadb = "mariadb" in str(said).lower()
         wire.version = version(str(said))
         kind = "MariaDB" if wire.mariadb else "MySQL"
@@ -208,6 +224,7 @@ class MySQLDatabase:
             raise ConfigError(
                 f"{self.access} is {kind} {said}; {kind} {'.'.join(map(str, oldest))} or later is needed: upgrade it"
             )
+        self.server = Server(Database(kind), wire.version, str(lower) == "1")
         wire.packet_limit = int(str(packet))
         wire.bulk = str(bulk) in ("1", "ON")
         seconds = self.access.statement_seconds

@@ -61,7 +61,7 @@ def _refuse(column: Column, values: pa.Array) -> None:
         if finite is False:
             wrong = values.filter(pc.invert(pc.is_finite(values)))[0]
             raise Rejected(f"Out of range value for column '{column.name}': MySQL has no {wrong}")
-    elif column.length is not None and pa.types.is_string(values.type) and column.type not in ("TEXT", "LONGTEXT"):
+    elif column.length is not None and pa.types.is_string(values.type) and not column.type.endswith("TEXT"):
         longest = pc.max(pc.utf8_length(values)).as_py()
         if longest is not None and longest > column.length:  # the server cuts spaces off in silence
             raise Rejected(f"Data too long for column '{column.name}': {longest} characters, and {column.length} fit")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from pymysql import err
 
-from mystocks_ingest.errors import ConfigError, Rejected, Unavailable
+from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable, UnsafeChange
 from mystocks_ingest.logs import redact
 from mystocks_ingest.sinks.mysql.access import Access
+from mystocks_ingest.sinks.mysql.ddl import quoted
+from mystocks_ingest.sinks.mysql.grants import MIGRATOR, granted
 
 LOST = frozenset({0, 1053, 1152, 1153, 1159, 1161, 1927, 2006, 2013, 2014, 2055, 4031})
 """The connection is gone: shutdown, killed, idle for too long, cut."""
@@ -64,7 +67,7 @@ def translated(exc: Exception, access: Access) -> Exception:
             return ConfigError(f"{at} refuses user {access.user!r} ({said}): check MYSQL_USER and MYSQL_PASSWORD")
         case 1044 | 1142 | 1143 | 1227 | 1370:
             return ConfigError(
-                f"{at}: user {access.user!r} lacks a right ({said}): let an administrator GRANT ALL on the database to it"
+                f"{at}: user {access.user!r} lacks a right ({said}): let an administrator {_right(said)}"
             )
         case 1049:
             return ConfigError(
@@ -107,3 +110,66 @@ def translated(exc: Exception, access: Access) -> Exception:
     if code == 2003:
         return Unavailable(f"{at} cannot be reached: {said}")
     return Unavailable(f"{at}: {said or type(exc).__name__}")
+
+
+_DENIED = re.compile(r"([A-Z][A-Z ,]+?) command denied to user '(.*?)'@'(.*?)' for (?:table|column) .*?`(.+?)`\.")
+_FOREIGN = frozenset({1215, 1217, 1451, 1452, 1553, 1832, 1833, 1834, 1846, 3730, 3780})
+
+
+def _right(said: str, statement: str = "") -> str:
+    """The GRANT that gives what the server has just refused. MySQL, unlike MariaDB, does not name the database."""
+    found, place = _DENIED.search(said), re.search(r"`(.+?)`\.`", statement)
+    database = (found[4] or (place[1] if place is not None else "")) if found is not None else ""
+    if found is None or not database:
+        return "GRANT the rights that `schema grants` prints"
+    return f"run {granted([r.strip() for r in found[1].split(',')], database, found[2], found[3])}"
+
+
+def structural(exc: Exception, access: Access, statement: str) -> IngestError:
+    """Our error for a statement that changes structure."""
+    said, code, at = _said(exc), code_of(exc), str(access)
+    match code:
+        case 1044 | 1227 if statement.startswith("CREATE DATABASE"):
+            name = statement.split("`")[1]
+            return ConfigError(
+                f"{at} has no database {name} that user {access.user!r} may see, nor may it create one: as an "
+                f"administrator run CREATE DATABASE {quoted(name)} CHARACTER SET utf8mb4; "
+                f"{granted(MIGRATOR, name, *_account(said, access))}"
+            )
+        case 1142 | 1143:
+            return ConfigError(
+                f"{at}: user {access.user!r} lacks a right ({said}): let an administrator {_right(said, statement)}"
+            )
+        case 1050:
+            return ConfigError(f"{at}: {said}, perhaps as a view: rename it, or the table in tables.yaml")
+        case 1060:
+            return ConfigError(f"{at}: {said}: the table has it in another case; write it so in tables.yaml")
+        case 1061:
+            return UnsafeChange(
+                f"{at}: {said}: an index of this name has other columns; `schema apply --allow-unsafe` drops it, or "
+                "rename the new one in tables.yaml"
+            )
+        case 1062:
+            return UnsafeChange(f"{at}: {said}: rows that are there share the value; make them differ first")
+        case 1048 | 1138 | 1264 | 1265 | 1292 | 1366 | 1406 | 4025 | 3140:
+            return UnsafeChange(
+                f"{at}: {said}: a row that is there holds a value that does not fit; nothing is changed"
+            )
+        case 1067 | 1101 | 1294:
+            return ConfigError(f"{at}: {said}: correct the default in tables.yaml")
+        case 1091:
+            return ConfigError(f"{at}: {said}: it is gone already; run the command again for a new plan")
+        case 1205:
+            return Unavailable(f"{at}: {said}: another session uses the table; try again when it has ended", after=30.0)
+    if code in _FOREIGN:
+        return UnsafeChange(f"{at}: {said}: drop the foreign key first, and add it again afterwards")
+    error = translated(exc, access)
+    if isinstance(error, IngestError) and not isinstance(error, Rejected):
+        return error
+    return ConfigError(f"{at} refuses a change of structure ({said}): {redact(statement)[:300]}")
+
+
+def _account(said: str, access: Access) -> tuple[str, str]:
+    """The account as the server names it."""
+    found = re.search(r"user '(.*?)'@'(.*?)'", said)
+    return (found[1], found[2]) if found is not None else (access.user, "%")

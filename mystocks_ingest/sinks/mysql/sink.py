@@ -23,15 +23,16 @@ import pyarrow as pa
 from pymysql import err
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
-from mystocks_ingest.sinks.mysql.catalogue import ensure
 from mystocks_ingest.sinks.mysql.database import MySQLDatabase
 from mystocks_ingest.sinks.mysql.ddl import literal, names, quoted
 from mystocks_ingest.sinks.mysql.decode import batch
 from mystocks_ingest.sinks.mysql.encode import Batch, lines, prepared, tuples
 from mystocks_ingest.sinks.mysql.faults import BULK_OFF, NO_STAGE, code_of
+from mystocks_ingest.sinks.mysql.target import MySQLTarget
 from mystocks_ingest.sinks.mysql.wire import Wire
 
 T = TypeVar("T")
@@ -57,19 +58,19 @@ class MySQLSink:
         self._bulk = True
 
     @classmethod
-    async def opened(cls, database: MySQLDatabase, tables: Iterable[Table]) -> Self:
-        """A sink whose tables exist as described. Raises UnsafeChange when a stored one differs otherwise."""
+    async def opened(cls, database: MySQLDatabase, tables: Iterable[Table], *, ensure: Ensure = ensured) -> Self:
+        """A sink whose tables exist as described. Raises UnsafeChange where one could become so only with a loss."""
         sink = cls(database)
-        await sink.ensure(tables)
+        await sink.ensure(tables, by=ensure)
         return sink
 
-    async def ensure(self, tables: Iterable[Table]) -> None:
-        """Create the databases and tables that are missing, and add the columns that tables have gained."""
+    async def ensure(self, tables: Iterable[Table], *, by: Ensure = ensured) -> None:
+        """Create the databases and tables that are missing, and change those that differ where that is safe."""
         wanted = tuple(tables)
         twice = [name for name, count in Counter(self._place(t) for t in wanted).items() if count > 1]
         if twice:
             raise ConfigError(f"two tables would be {', '.join(twice)}: rename one, or leave MYSQL_DATABASE unset")
-        await self._database.run(lambda wire: ensure(wire, wanted, self._database.access.database))
+        await by(MySQLTarget(self._database), wanted)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Upsert by key; the rows hold each key once. Durable on return, up to ``WHOLE`` rows in one transaction."""
