@@ -1,36 +1,29 @@
-"""What stands beside ``tables:`` in the file: typed, looked at, and handed on as the plain values of ``values``."""
+"""What may stand beside ``tables:`` in the file: types, and what makes sense within one block."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from datetime import time
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PositiveInt, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mystocks_ingest.schema.document.entries import Entry, Names, Text
-from mystocks_ingest.schema.document.places import Complaint
-from mystocks_ingest.schema.document.salvage import salvaged
-from mystocks_ingest.schema.document.values import (
-    VARIABLE,
-    AlertRule,
-    Channel,
-    DatabaseEntry,
-    Document,
-    Maintenance,
-    Monitoring,
-    Options,
-    QualityRules,
-    Task,
-    Template,
-)
+from mystocks_ingest.schema.document.values import VARIABLE, Options
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_PART = re.compile(r"^(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?$")
-_KINDS = ("mysql", "mariadb", "postgresql", "tdengine", "redis")
-_Scalar = str | int | float | bool
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Amount = Annotated[float, Field(gt=0)]
 
@@ -40,6 +33,15 @@ def _template(value: object) -> object:
     if isinstance(text, str) and "${" in VARIABLE.sub("", text):
         raise ValueError("a place is written ${NAME} or ${NAME:default}")
     return text
+
+
+def _plain(value: object) -> object:
+    """A text, a number or a flag, or a list of these, which becomes a tuple."""
+    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
+        return tuple(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError("a text, a number, true or false, or a list of these must stand here")
 
 
 def _port(text: str) -> str:
@@ -76,6 +78,7 @@ def _cron(text: str) -> str:
     return text
 
 
+_Plain = Annotated[Any, BeforeValidator(_plain)]
 _Template = Annotated[str, BeforeValidator(_template), WithJsonSchema({"type": ["string", "number"]})]
 _Clock = Annotated[time, BeforeValidator(_clock), WithJsonSchema({"type": "string"})]
 _Weekday = Annotated[int, BeforeValidator(_weekday), WithJsonSchema({"enum": list(_DAYS)})]
@@ -84,12 +87,16 @@ _Weekday = Annotated[int, BeforeValidator(_weekday), WithJsonSchema({"enum": lis
 class _Open(Entry):
     """Takes further entries of simple values; they are handed on as options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, _Scalar | tuple[_Scalar, ...] | None]
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    __pydantic_extra__: dict[str, _Plain]
 
     @property
     def options(self) -> Options:
         return tuple((k, v) for k, v in (self.__pydantic_extra__ or {}).items() if v is not None)
+
+
+class FactsEntry(_Open):
+    """``metadata``: whatever is worth knowing of the file."""
 
 
 class ServerEntry(_Open):
@@ -131,10 +138,16 @@ class NamedTaskEntry(TaskEntry):
 
 
 class MaintenanceEntry(Entry):
-    """``maintenance``: lists by rhythm, or one entry a task."""
+    """``maintenance``: lists by rhythm, or one entry a task; what is no mapping is an option of all."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, TaskEntry]
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    __pydantic_extra__: dict[
+        str,
+        Annotated[
+            Annotated[TaskEntry, Tag("<task>")] | Annotated[_Plain, Tag("<plain>")],
+            Discriminator(lambda value: "<task>" if isinstance(value, dict) else "<plain>"),
+        ],
+    ]
     spellings = ("create_tables",)
 
     create_tables: bool | None = None
@@ -166,7 +179,7 @@ class _Range(Entry):
 class _Accuracy(Entry):
     """``price_range``, ``volume_range`` and the like."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
     __pydantic_extra__: dict[str, _Range]
 
 
@@ -178,10 +191,10 @@ class _Consistency(Entry):
 class QualityEntry(Entry):
     """``data_quality_rules``."""
 
-    completeness: _Completeness = _Completeness()
-    freshness: _Freshness = _Freshness()
-    accuracy: _Accuracy = _Accuracy()
-    consistency: _Consistency = _Consistency()
+    completeness: _Completeness | None = None
+    freshness: _Freshness | None = None
+    accuracy: _Accuracy | None = None
+    consistency: _Consistency | None = None
 
 
 class AlertEntry(Entry):
@@ -229,105 +242,13 @@ class MonitoringEntry(Entry):
 
 
 class FileEntry(Entry):
-    """The whole file but its tables, which are looked at one by one."""
+    """The whole file but its tables: what an editor is told; ``beside`` looks at each block by itself."""
 
     version: Text = ""
     project_name: Text = ""
-    metadata: dict[str, _Scalar | None] = Field(default_factory=dict)
+    metadata: FactsEntry | None = None
     databases: dict[str, ServerEntry] = Field(default_factory=dict)
-    monitoring: MonitoringEntry = MonitoringEntry()
-    maintenance: MaintenanceEntry = MaintenanceEntry()
-    data_quality_rules: QualityEntry = QualityEntry()
+    monitoring: MonitoringEntry | None = None
+    maintenance: MaintenanceEntry | None = None
+    data_quality_rules: QualityEntry | None = None
     alert_rules: dict[str, AlertEntry] = Field(default_factory=dict)
-
-
-def document(data: object, complaints: list[Complaint], context: Mapping[str, object]) -> Document:
-    """Everything in ``data`` but its tables; what is wrong with it goes to ``complaints``."""
-    if not isinstance(data, dict):
-        return Document()
-    known = [*FileEntry.model_fields, "tables"]
-    complaints += [
-        Complaint((key,), f"unknown entry {key!r}; known: {', '.join(known)}", on_key=True)
-        for key in data
-        if key not in known
-    ]
-    rest = {k: v for k, v in data.items() if k in FileEntry.model_fields and v is not None}
-    found = salvaged(FileEntry, rest, (), complaints, context)
-    if found is None:
-        return Document()
-    entry = found.entry
-    for name in entry.databases:
-        if name.lower() not in _KINDS:
-            text = f"unknown database {name!r}; known: {', '.join(_KINDS)}"
-            complaints.append(Complaint(("databases", name), text, on_key=True))
-    facts = {"project": entry.project_name, **entry.metadata} if entry.project_name else entry.metadata
-    return Document(
-        version=entry.version,
-        metadata=tuple((k, v) for k, v in facts.items() if v is not None),
-        databases=tuple(_server(name, server) for name, server in entry.databases.items()),
-        monitoring=_monitoring(entry.monitoring),
-        maintenance=Maintenance(entry.maintenance.create_tables, tuple(_tasks(entry.maintenance))),
-        data_quality_rules=_quality(entry.data_quality_rules),
-        alert_rules=tuple(
-            AlertRule(name, rule.threshold, rule.unit, rule.action, rule.severity, rule.enabled)
-            for name, rule in entry.alert_rules.items()
-        ),
-    )
-
-
-def _filled(text: str | None, *, secret: bool = False) -> Template | None:
-    return None if text is None else Template(text, secret)
-
-
-def _server(name: str, entry: ServerEntry) -> DatabaseEntry:
-    return DatabaseEntry(
-        name,
-        host=_filled(entry.host),
-        port=_filled(entry.port),
-        user=_filled(entry.user if entry.user is not None else entry.username),
-        password=_filled(entry.password, secret=True),
-        database=_filled(entry.database if entry.database is not None else entry.db),
-        description=entry.description,
-        options=entry.options,
-    )
-
-
-def _monitoring(entry: MonitoringEntry) -> Monitoring:
-    days = {"": entry.log_retention_days} if entry.log_retention_days is not None else {}
-    return Monitoring(
-        entry.enabled,
-        entry.monitor_database,
-        _filled(entry.database_url, secret=True),
-        tuple({**days, **entry.retention_days}.items()),
-        tuple(Channel(c.type, c.recipients, c.level, _filled(c.url, secret=True)) for c in entry.alert_channels),
-    )
-
-
-def _tasks(entry: MaintenanceEntry) -> Iterator[Task]:
-    for given in (*entry.daily_tasks, *entry.weekly_tasks):
-        yield _task(given.name, given)
-    for name, given in (entry.__pydantic_extra__ or {}).items():
-        yield _task(given.name or name, given)
-
-
-def _task(name: str, entry: TaskEntry) -> Task:
-    typed: dict[str, Any] = {
-        "retention_days": entry.retention_days,
-        "completeness_threshold": entry.completeness_threshold,
-        "disk_threshold_percent": entry.disk_threshold_percent,
-    }
-    options = (*((k, v) for k, v in typed.items() if v is not None), *entry.options)
-    return Task(name, entry.enabled, entry.time, entry.day, entry.schedule, options)
-
-
-def _quality(entry: QualityEntry) -> QualityRules:
-    ranges = (entry.accuracy.__pydantic_extra__ or {}).items()
-    return QualityRules(
-        entry.completeness.threshold,
-        entry.completeness.required_columns,
-        entry.freshness.daily_data_hours,
-        entry.freshness.realtime_data_minutes,
-        tuple((name.removesuffix("_range"), limits.min, limits.max) for name, limits in ranges),
-        entry.consistency.ohlc_check,
-        entry.consistency.duplicate_check,
-    )

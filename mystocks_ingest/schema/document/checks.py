@@ -172,7 +172,8 @@ def _hypertable(layout: Layout) -> Found:
         text = f"the time column {time} of a hypertable must be a DATE or a TIMESTAMP, not {column.word}"
         yield text, (*column.at, "type")
     if layout.key and time not in layout.key and column is not None:
-        remedy = f"add {time} to the key, or drop `is_timescale_hypertable`"
+        how = "`key`" if layout.entry.key is not None else "it by `primary_key: true`"
+        remedy = f"add {time} to {how}, or drop `is_timescale_hypertable`"
         yield f"the key of a hypertable must contain its time column {time}: {remedy}", layout.key_at
     for index, place in layout.indexes:
         if index.unique and time not in (c.removesuffix(" DESC") for c in index.columns):

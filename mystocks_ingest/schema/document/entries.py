@@ -129,7 +129,7 @@ _Codec = Annotated[str, BeforeValidator(lambda v: v.lower() if isinstance(v, str
 class Entry(BaseModel):
     """A mapping of the file. ``spellings`` names the entries that have other words in ``places.SPELLINGS``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     spellings: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
@@ -203,7 +203,10 @@ Compression = Annotated[CompressionEntry, BeforeValidator(_flagged)]
 class TimescaleEntry(Entry):
     """What TimescaleDB is to do with the table."""
 
-    spellings = ("enabled", "chunk_interval", "compress_after", "segment_by", "order_by", "retention_days")
+    spellings = (
+        *("enabled", "time_column", "chunk_interval"),
+        *("compress_after", "segment_by", "order_by", "retention_days"),
+    )
 
     enabled: bool = True
     time_column: str | None = None

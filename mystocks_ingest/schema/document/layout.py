@@ -84,8 +84,8 @@ class Layout:
 def laid_out(entry: TableEntry) -> Layout:
     """What the entry means; what cannot be understood of it is in ``troubles``, its own and its columns'."""
     tdengine, timescale = entry.tdengine, entry.timescaledb
-    tagged = [*((c, ("tags", i)) for i, c in enumerate(entry.tags))]
-    tagged += [*((c, ("tdengine", "tags", i)) for i, c in enumerate(tdengine.tags if tdengine else ()))]
+    tagged: list[tuple[ColumnEntry, Place]] = [(c, ("tags", i)) for i, c in enumerate(entry.tags)]
+    tagged += [(c, ("tdengine", "tags", i)) for i, c in enumerate(tdengine.tags if tdengine else ())]
     columns = [_laid(c, ("columns", i), entry.database_type, is_tag=c.is_tag) for i, c in enumerate(entry.columns)]
     columns += [_laid(c, at, entry.database_type, is_tag=True) for c, at in tagged]
     dataset = DATASETS.get(entry.dataset) if entry.dataset is not None else None
@@ -155,7 +155,9 @@ def _keyed(layout: Layout) -> Layout:
     marked = tuple(c.name for c in layout.columns if c.entry.primary_key)
     found: list[tuple[Index, Place]] = []
     primary: list[tuple[tuple[str, ...], Place]] = [(entry.key, ("key",))] if entry.key is not None else []
-    primary += [(marked, ("key",))] if marked else []
+    if marked:
+        first = next(c for c in layout.columns if c.entry.primary_key)
+        primary.append((marked, (*first.at, "primary_key")))
     for number, given in enumerate(entry.indexes):
         at: Place = ("indexes", number)
         kind = " ".join((given.type or "INDEX").upper().split())
@@ -182,18 +184,12 @@ def _keyed(layout: Layout) -> Layout:
             found.append((Index(name, (c.name,), c.entry.unique), (*c.at, "unique" if c.entry.unique else "index")))
     for columns, at in primary[1:]:
         if set(columns) != set(primary[0][0]):
-            troubles.append(
-                (_disagreement(primary[0], (columns, at), marked=bool(marked)), at if at != ("key",) else ("key",))
-            )
+            how = "`primary_key: true` marks" if at[0] != "indexes" else "a primary index names"
+            said = f"the key is {list(primary[0][0])} but {how} {list(columns)}: make them agree"
+            troubles.append((said, at))
     key, key_at = primary[0] if primary else _serving(layout, found)
     kept = tuple(_distinct(found, key))
     return replace(layout, key=key, key_at=key_at, indexes=kept, troubles=tuple(troubles))
-
-
-def _disagreement(first: tuple[tuple[str, ...], Place], other: tuple[tuple[str, ...], Place], *, marked: bool) -> str:
-    if other[1] == ("key",) and marked:
-        return f"`key` is {list(first[0])} but `primary_key: true` marks {list(other[0])}: make them agree"
-    return f"the primary index names {list(other[0])} but the key is {list(first[0])}: make them agree"
 
 
 def _short(index: IndexEntry) -> bool:

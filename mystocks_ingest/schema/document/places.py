@@ -25,7 +25,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "segment_by": ("segmentby", "compress_segmentby", "compress_segment_by"),
     "order_by": ("orderby", "compress_orderby", "compress_order_by"),
     "level": ("compression_level",),
-    "columns": (),
+    "time_column": ("partition_column",),
     "auto_increment": ("autoincrement", "identity"),
     "create_tables": ("auto_create_tables",),
 }

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mystocks_ingest.errors import ConfigError
-from mystocks_ingest.schema.document import blocks, checks, storage
+from mystocks_ingest.schema.document import beside, checks, storage
 from mystocks_ingest.schema.document.entries import TableEntry
 from mystocks_ingest.schema.document.layout import Layout, built, laid_out
 from mystocks_ingest.schema.document.places import Complaint, Place, Source
@@ -30,7 +30,7 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> tuple[tupl
     context = {"environment": os.environ if environment is None else environment}
     complaints = list(source.repeated)
     items = _items(source)
-    document = blocks.document(source.data, complaints, context)
+    document = beside.document(source.data, complaints, context)
     read_tables: list[_Read] = []
     for number, item in enumerate(items):
         entry = salvaged(TableEntry, item, ("tables", number), complaints, context)
@@ -139,7 +139,7 @@ def _remarks(source: Source, read: Sequence[_Read]) -> Iterator[Remark]:
         if layout.indexes and layout.database in _UNINDEXED:
             text = f"{kind} has no such indexes, so those of table {name} are left out"
             yield Remark(source.where((*at, *layout.indexes[0][1])), text)
-        if storage.keeps_rows(layout):
+        if storage.only_kept_in_mind(layout):
             text = f"{kind} deletes no rows by itself, so `retention_days` of table {name} is only kept in mind"
             yield Remark(source.where((*at, "retention_days")), text)
 

@@ -43,13 +43,18 @@ def salvaged(
     if not isinstance(item, dict):
         return None
     rest = copy.deepcopy(item)
-    places = [tuple(error["loc"]) for error in errors]
-    for error in errors:
-        _mend(rest, tuple(error["loc"]), missing=error["type"] == "missing")
+    places = [_within(error) for error in errors]
+    for error, loc in zip(errors, places, strict=True):
+        _mend(rest, loc, missing=error["type"] == "missing")
     try:
         return Salvaged(model.model_validate(rest, context=dict(context)), tuple(places))
     except ValidationError:
         return None
+
+
+def _within(error: Any) -> Place:
+    """Where in the entry the error is; the names of a union's members, in angle brackets, are no part of the file."""
+    return tuple(step for step in error["loc"] if not (isinstance(step, str) and step.startswith("<")))
 
 
 def _mend(rest: dict[str, Any], loc: Place, *, missing: bool) -> None:
@@ -70,7 +75,7 @@ def _mend(rest: dict[str, Any], loc: Place, *, missing: bool) -> None:
             case "indexes":
                 holder[last] = {"name": f"unreadable_{last}", "columns": ["unreadable"]}
             case _:
-                rest.pop(_spelling(rest, loc[0]) or loc[0], None)
+                rest.pop(str(_spelling(rest, loc[0]) or loc[0]), None)
     elif isinstance(holder, dict) and last is not None:
         key = _spelling(holder, last) or last
         if last == "name" and loc[0] in ("columns", "tags") and len(loc) == 3:
@@ -102,14 +107,14 @@ def _spelling(holder: Any, step: str | int) -> Any:
 
 def _translated(model: type[BaseModel], error: Any, base: Place, item: object) -> Complaint:
     """A pydantic error in the words of the file. A secret's value is not repeated."""
-    at: Place = base + tuple(error["loc"])
+    at: Place = base + _within(error)
     name = f" of table {item['table_name']}" if isinstance(item, dict) and "table_name" in item else ""
     last = at[-1]
     match error["type"]:
         case "missing":
             return Complaint(at[:-1], f"`{last}` is missing{name}")
         case "extra_forbidden":
-            known = ", ".join(_known(model, tuple(error["loc"])[:-1]))
+            known = ", ".join(_known(model, _within(error)[:-1]))
             return Complaint(at, f"unknown entry `{last}`{name}; known: {known}", on_key=True)
         case "enum":
             return Complaint(at, f"`{last}` is {error['input']!r}; it must be {error['ctx']['expected']}")

@@ -68,6 +68,7 @@ class Maintenance:
 
     create_tables: bool | None = None
     tasks: tuple[Task, ...] = ()
+    options: Options = ()
 
 
 @dataclass(frozen=True, slots=True)
