@@ -87,7 +87,14 @@ class UnsafeChange(IngestError):
 
 
 class Drifted(IngestError):
-    """A table is not as the file describes it, in a way that only its owner may mend: nothing is written to it."""
+    """A table is not as the file describes it, and was not mended: nothing is written to it.
+
+    ``readable``: what the file describes is all there, so that rows can be read.
+    """
+
+    def __init__(self, message: str, *, readable: bool = True) -> None:
+        super().__init__(message)
+        self.readable = readable
 
 
 def outcome_of(error: BaseException | None, *, rows: int = 0) -> Outcome:

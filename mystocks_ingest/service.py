@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 
 from mystocks_ingest import sinks, sources
+from mystocks_ingest.errors import StoreBusy
 from mystocks_ingest.flow.backfill import Backfill
 from mystocks_ingest.flow.ingest import Ingest
+from mystocks_ingest.flow.migrate import UNRECORDED, SchemaManager, Startup
 from mystocks_ingest.flow.patience import Patience, PatientReads
 from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.reference import Reference
@@ -33,12 +36,20 @@ from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Dataset
 from mystocks_ingest.market.frames import Symbol, Window
 from mystocks_ingest.market.instruments import Instruments
+from mystocks_ingest.monitor.embedded_log import EmbeddedLog
+from mystocks_ingest.monitor.figures import RunFigures
 from mystocks_ingest.monitor.journal import EmbeddedJournal
-from mystocks_ingest.ports import Query, Run, Sink, Source
+from mystocks_ingest.monitor.log import MonitorLog
+from mystocks_ingest.monitor.log import Store as LogStore
+from mystocks_ingest.monitor.runs import Runs
+from mystocks_ingest.monitor.server_log import ServerLog
+from mystocks_ingest.monitor.spool import FILE as SPOOL
+from mystocks_ingest.monitor.spool import Spool
+from mystocks_ingest.ports import Operations, Query, Run, SchemaTarget, Sink, Source
 from mystocks_ingest.schema import tables
 from mystocks_ingest.schema.tables import Database, Route, Table, Tables
 from mystocks_ingest.settings import Settings
-from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
+from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink, EmbeddedTarget
 
 Clock = Callable[[], datetime]
 EMBEDDED = Database.EMBEDDED.store
@@ -54,8 +65,14 @@ class Service:
     tables: Tables
     sink: Stores
     journal: EmbeddedJournal
+    runs: Runs
     now: Clock
     _sources: dict[str, Source] = field(default_factory=dict)
+
+    @property
+    def log(self) -> MonitorLog:
+        """The monitor log."""
+        return self.runs.log
 
     @property
     def source_names(self) -> tuple[str, ...]:
@@ -89,20 +106,24 @@ class Service:
 
     async def backfill(self, job: Job, watch: Watch) -> Report:
         """Fetch what is missing; the run and its end are in the journal."""
-        run = Run(uuid.uuid4().hex[:12], "backfill", self.now())
-        await self.journal.begin(run)
-        status, report = "failed", None
+        run = Run(uuid.uuid4().hex[:12], "backfill", self.now(), detail={"datasets": job.datasets})
+        await self.runs.began(run)
+        status, error, report = "failed", "", None
         try:
             wait = self.settings.sink_patience_seconds
             async with self._backfill(job, watch, run_id=run.id, wait=wait) as work:
-                report = await work.fetch()
-            status = report.status
+                report = work.run.report
+                await work.fetch()
+            status, error = report.status, report.stopped
         except asyncio.CancelledError:
-            status = "interrupted"
+            status, error = "interrupted", "interrupted by its user"
+            raise
+        except BaseException as exc:
+            error = str(exc) or type(exc).__name__
             raise
         finally:
-            detail: Mapping[str, object] = {"job": str(job), **(_digest(report) if report is not None else {})}
-            await self.journal.end(replace(run, ended_at=self.now(), status=status, detail=detail))
+            detail = {**run.detail, "job": str(job), **(_digest(report) if report is not None else {})}
+            await self.runs.ended(replace(run, ended_at=self.now(), status=status, detail=detail), report, error)
         return report
 
     async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
@@ -124,6 +145,8 @@ class Service:
     @asynccontextmanager
     async def _backfill(self, job: Job, watch: Watch, *, run_id: str, wait: float = 0.0) -> AsyncIterator[Backfill]:
         """The parts of a backfill, joined; a database that goes away meanwhile is waited for ``wait`` seconds."""
+        stopped = self._stopped(job.datasets)
+        job = replace(job, datasets=tuple(name for name in job.datasets if name not in stopped))
         patience = Patience(wait, watch, own={EMBEDDED: min(wait, EMBEDDED_WAIT_SECONDS)})
         sink = PatientReads(self.sink, patience)
         async with AsyncExitStack() as stack:
@@ -136,7 +159,13 @@ class Service:
             reference = Reference(sink, self.journal, self.tables, self.now, second)
             ingest = Ingest(self.tables, writers, self.journal, reference.context, run_id, Witness(sink, self.tables))
             roster = Roster(self._chosen(job), ingest, self.now, watch)
+            roster.report.absent += [f"{name}: {reason}" for name, reason in stopped.items()]
             yield Backfill(job, roster, reference, self.journal, sink)
+
+    def _stopped(self, datasets: Sequence[str]) -> dict[str, str]:
+        """Those of ``datasets`` that must not be written to, and why."""
+        blocked = {t.dataset.name: e for t, e in self.sink.blocked.items() if t.dataset and t.route is Route.REQUIRED}
+        return {name: str(blocked[name]) for name in datasets if name in blocked}
 
     def _writer(self, table: Table, patience: Patience) -> Writer:
         """A best-effort table's rows are offered once and never waited for."""
@@ -165,23 +194,106 @@ def _digest(report: Report) -> Mapping[str, object]:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, now: Clock) -> AsyncIterator[Service]:
-    """The service on its stores, every table there as described.
+async def log_of(settings: Settings, embedded: EmbeddedDatabase | None, *, now: Clock) -> AsyncIterator[MonitorLog]:
+    """The monitor log: in MySQL where that store is in use, else in ``embedded``.
 
-    Raises ConfigError (settings, tables file, a server's rights), StoreBusy, UnsafeChange, and Unavailable when a
-    named database does not answer: it is never replaced silently by the embedded store.
+    Never fails for an outage. Without either of the two, what it is told waits in the spool for the process that has
+    the embedded store.
     """
+    async with AsyncExitStack() as stack:
+        store: LogStore | None = None
+        if "mysql" in settings.stores.split(","):
+            server = await stack.enter_async_context(sinks.log_server(settings))
+            store = ServerLog(server, settings.monitor_database)
+        elif embedded is not None:
+            store = EmbeddedLog(embedded)
+        yield await stack.enter_async_context(MonitorLog(Spool(settings.state_dir / SPOOL), store, now=now))
+
+
+@asynccontextmanager
+async def monitored(settings: Settings, *, now: Clock) -> AsyncIterator[MonitorLog]:
+    """The monitor log alone, to be read or made ready. Raises StoreBusy where it is embedded and the store in use."""
+    async with AsyncExitStack() as stack:
+        embedded = None
+        if "mysql" not in settings.stores.split(","):
+            embedded = await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
+        yield await stack.enter_async_context(log_of(settings, embedded, now=now))
+
+
+def described(settings: Settings, file: Path | None = None) -> tuple[Tables, dict[str, list[Table]]]:
+    """The tables of ``file`` (default: ``tables.yaml``), and those of each store in use. Raises ConfigError."""
     named = [name for name in settings.stores.split(",") if name]
-    desired = tables.load(settings.config_dir / "tables.yaml").placed(named)
+    desired = tables.load(file if file is not None else settings.config_dir / "tables.yaml").placed(named)
     homes: dict[str, list[Table]] = {name: [] for name in named}
     for table in desired.all:
         homes.setdefault(table.database_type.store, []).append(table)
+    return desired, homes
+
+
+@asynccontextmanager
+async def managed(
+    settings: Settings, *, now: Clock, file: Path | None = None, recorded: bool = True
+) -> AsyncIterator[SchemaManager]:
+    """The schema manager over the stores in use, and nothing else of the service.
+
+    ``recorded``: what it does goes to the monitor log. Raises as ``opened`` does.
+    """
+    desired, homes = described(settings, file)
+    async with AsyncExitStack() as stack:
+        embedded = await _embedded(settings, stack, needed=EMBEDDED in homes, wanted=recorded)
+        log: Operations = UNRECORDED
+        if recorded:
+            log = await stack.enter_async_context(log_of(settings, embedded, now=now))
+        targets: dict[str, SchemaTarget] = {}
+        for name in homes:
+            if name != EMBEDDED:
+                targets[name] = await stack.enter_async_context(sinks.opened_target(name, settings, homes[name]))
+            elif embedded is not None:
+                targets[name] = EmbeddedTarget(embedded)
+        yield SchemaManager(targets, desired, log_of=log, now=now)
+
+
+async def _embedded(
+    settings: Settings, stack: AsyncExitStack, *, needed: bool, wanted: bool
+) -> EmbeddedDatabase | None:
+    """The open embedded store; None where only the log would want it and another process has it."""
+    if not needed and (not wanted or "mysql" in settings.stores.split(",")):
+        return None
+    try:
+        return await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
+    except StoreBusy:
+        if needed:
+            raise
+        return None
+
+
+def grants(settings: Settings, file: Path | None = None) -> Mapping[str, Sequence[str]]:
+    """The statements that make users with no more rights than they need, by store in use."""
+    _, homes = described(settings, file)
+    return {name: sinks.grants(name, here, settings) for name, here in homes.items() if name != EMBEDDED and here}
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, now: Clock) -> AsyncIterator[Service]:
+    """The service on its stores, every table there as described.
+
+    A table that differs and is not mended (see ``Startup``) is not written to: whoever tries meets Drifted. Raises
+    ConfigError (settings, tables file, a server's rights), StoreBusy, and Unavailable when a named database does not
+    answer: it is never replaced silently by the embedded store.
+    """
+    desired, homes = described(settings)
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
         journal = await EmbeddedJournal.opened(database, now=now)
-        opening: dict[str, Sink] = {EMBEDDED: await EmbeddedSink.opened(database, homes.pop(EMBEDDED, []))}
+        log = await stack.enter_async_context(log_of(settings, database, now=now))
+        runs = Runs(journal, await RunFigures.opened(database), log, desired, now)
+        await runs.forsaken()
+        start = Startup(apply=settings.schema_at_start == "apply", log_of=log, now=now)
+        here = homes.pop(EMBEDDED, [])
+        opening: dict[str, Sink] = {EMBEDDED: await EmbeddedSink.opened(database, here, ensure=start)}
         for name, here in homes.items():
-            opening[name] = await stack.enter_async_context(sinks.opened_sink(name, settings, here, now=now))
-        service = Service(settings, desired, Stores(opening), journal, now)
+            sink = sinks.opened_sink(name, settings, here, now=now, ensure=start)
+            opening[name] = await stack.enter_async_context(sink)
+        service = Service(settings, desired, Stores(opening, start.blocked), journal, runs, now)
         stack.push_async_callback(service._close)  # noqa: SLF001 - the service's own life
         yield service

@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     schema_at_start: Literal["apply", "report"] = Field("apply", alias="MYSTOCKS_SCHEMA")
     log_format: str = Field("console", alias="MYSTOCKS_LOG_FORMAT")
     log_level: str = Field("warning", alias="MYSTOCKS_LOG_LEVEL")
-    sink_patience_seconds: float = Field(600.0, alias="MYSTOCKS_SINK_PATIENCE", ge=0)  # how long a backfill waits for one
+    sink_patience_seconds: float = Field(
+        600.0, alias="MYSTOCKS_SINK_PATIENCE", ge=0
+    )  # how long a backfill waits for one
     monitor_database: str = Field("db_monitor", alias="MYSTOCKS_MONITOR_DATABASE", pattern=r"^[A-Za-z0-9_]{1,64}$")
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
     call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)

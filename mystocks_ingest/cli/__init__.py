@@ -46,6 +46,8 @@ COMMANDS: Mapping[str, Entry] = {
     "gaps": Entry("gaps", "gaps", "Show what should be stored and is not."),
     "sources": Entry("sources", "sources", "Show each source's state and budget; `sources test NAME` calls one."),
     "dead-letters": Entry("dead_letters", "dead_letters", "List, show and replay refused rows."),
+    "schema": Entry("schema", "schema", "Plan, apply, check and export the structure of every table."),
+    "monitor": Entry("monitor", "monitor", "Show what was done to tables, what runs did, and how the sources fare."),
     "doctor": Entry("doctor", "doctor", "Check settings, store, calendar, disk and packages."),
     "completion": Entry("completion", "completion", "Print the completion script for bash, zsh or fish."),
 }
@@ -75,8 +77,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Start with `demo`, then `backfill --dry-run`. Exit codes: 0 complete, 3 partial, 2 wrong usage or "
-    "settings, 130 interrupted, 1 a defect of this program.",
+    epilog="Start with `demo`, then `backfill --dry-run`. Exit codes: 0 complete, 3 partial, 4 the databases' "
+    "structure differs (schema), 2 wrong usage or settings, 130 interrupted, 1 a defect of this program.",
 )
 @click.version_option(__version__, "-V", "--version", prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.pass_context

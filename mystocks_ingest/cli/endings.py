@@ -35,6 +35,7 @@ class Exit(IntEnum):
     DEFECT = 1
     USAGE = 2
     PARTIAL = 3
+    DIFFERENT = 4  # the databases' structure and the file
     INTERRUPTED = 130
 
 

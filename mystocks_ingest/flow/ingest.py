@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.errors import Drifted, Unavailable
 from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.logs import get
@@ -89,7 +89,7 @@ class Ingest:
                 taken += 1
                 found = required if table in needed else others
                 found.update({refusal.row: f"{table.name}: {refusal.reason}" for refusal in result})
-            elif table in needed or not isinstance(result, Unavailable):
+            elif table in needed or not isinstance(result, Unavailable | Drifted):
                 raise result
             else:
                 log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.errors import Drifted, Unavailable
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.ports import Query, Sink
@@ -18,21 +18,29 @@ log = get("stores")
 
 
 class Stores:
-    """A ports.Sink that hands each table to the database it lives in. ``sinks`` are keyed by store name."""
+    """A ports.Sink that hands each table to the database it lives in. ``sinks`` are keyed by store name.
+
+    ``blocked``: tables that are not as the file describes them. A write to one raises its Drifted.
+    """
 
     name = "stores"
 
-    def __init__(self, sinks: Mapping[str, Sink]) -> None:
+    def __init__(self, sinks: Mapping[str, Sink], blocked: Mapping[Table, Drifted] | None = None) -> None:
         self._sinks = sinks
+        self.blocked = blocked if blocked is not None else {}
 
     def of(self, table: Table) -> Sink:
         """The sink of the table's database."""
         return self._sinks[table.database_type.store]
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
+        if table in self.blocked:
+            raise self.blocked[table]
         await self.of(table).write(table, rows)
 
     async def read(self, table: Table, query: Query) -> pa.Table:
+        if table in self.blocked and not self.blocked[table].readable:
+            raise self.blocked[table]
         return await self.of(table).read(table, query)
 
     async def ping(self) -> None:
@@ -43,7 +51,7 @@ async def read_everywhere(wanted: Dataset, query: Query, *, tables: Tables, sink
     """Rows of ``wanted`` from every table of its route, each key once, in key order.
 
     Where two tables hold a key, the row fetched last stands. A best-effort table that is away is left out with a
-    warning; a required one raises Unavailable.
+    warning; a required one raises Unavailable, or Drifted.
     """
     routes = tables.routes(wanted)
     if len(routes) == 1:
@@ -55,7 +63,7 @@ async def read_everywhere(wanted: Dataset, query: Query, *, tables: Tables, sink
     found = await asyncio.gather(*(sink.read(table, asked) for table in routes), return_exceptions=True)
     parts = []
     for table, part in zip(routes, found, strict=True):
-        if isinstance(part, Unavailable) and table.route is Route.BEST_EFFORT:
+        if isinstance(part, Unavailable | Drifted) and table.route is Route.BEST_EFFORT:
             log.warning("table.skipped", table=table.name, reason=str(part))
         elif isinstance(part, BaseException):
             raise part

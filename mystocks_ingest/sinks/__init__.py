@@ -1,5 +1,5 @@
 """Sinks: one folder a database, and the registry that opens them by store name."""
 
-from mystocks_ingest.sinks.registry import opened_sink
+from mystocks_ingest.sinks.registry import grants, log_server, opened_sink, opened_target
 
-__all__ = ["opened_sink"]
+__all__ = ["grants", "log_server", "opened_sink", "opened_target"]

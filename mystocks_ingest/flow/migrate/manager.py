@@ -96,6 +96,15 @@ class SchemaManager:
                 "name it in MYSTOCKS_STORES"
             ) from None
 
+    def named(self, name: str) -> Table:
+        """The one table so called, in short or in full. Raises ConfigError for none and for several."""
+        fitting = [t for t in self.tables.all if name.lower() in _called(t)]
+        if not fitting:
+            raise ConfigError(f"the file describes no table {name}")
+        if len(fitting) > 1:
+            raise ConfigError(f"{name} may be {', '.join(str(t) for t in fitting)}: say which")
+        return fitting[0]
+
     async def plan(self, tables: Iterable[Table] | None = None) -> list[Step]:
         """What separates the stores from the file, store by store, in the order in which it can be made."""
         by_store = self._by_store(tables)
@@ -133,7 +142,7 @@ class SchemaManager:
         results: list[Result] = []
         named = {name.lower() for name in allow_unsafe}
         if named:
-            self._meant(named, await self.plan(tables))
+            self.check_names(named, await self.plan(tables))
         for store, these in self._by_store(tables).items():
             target = self._targets[store]
             if not named and not await planned_in(target, these):
@@ -148,8 +157,9 @@ class SchemaManager:
             results += [_result(table, chosen, left, failures.get(table)) for table in these]
         return results
 
-    def _meant(self, named: Collection[str], steps: Iterable[Step]) -> None:
-        unused = set(named).difference(*(names(step) for step in steps if step.hazard))
+    def check_names(self, allow_unsafe: Collection[str], steps: Iterable[Step]) -> None:
+        """Raises ConfigError for a name that none of the unsafe ``steps`` bears."""
+        unused = {name.lower() for name in allow_unsafe}.difference(*(names(step) for step in steps if step.hazard))
         if unused:
             raise ConfigError(f"no unsafe change is named {min(unused)}: `schema plan` shows those there are")
 
@@ -257,9 +267,13 @@ def names(step: Step) -> set[str]:
     """What ``allow_unsafe`` may call the step, in lower case."""
     if step.table is None:
         return set()
-    whole = {step.table.name.lower(), f"{step.table.database_name}.{step.table.name}".lower(), str(step.table).lower()}
+    whole = _called(step.table)
     about = part(step.change).lower()
     return whole | {f"{name}.{about}" for name in whole} if about else whole
+
+
+def _called(table: Table) -> set[str]:
+    return {table.name.lower(), f"{table.database_name}.{table.name}".lower(), str(table).lower()}
 
 
 def _result(table: Table, chosen: Sequence[Step], left: Sequence[Step], failure: Failure | None) -> Result:

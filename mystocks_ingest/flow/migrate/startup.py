@@ -67,7 +67,7 @@ class Startup:
                 failures = await made_by_table(target, safe, log_of=self.log_of, now=self.now)
             for table, failure in failures.items():
                 if table is not None:
-                    self.blocked[table] = Drifted(f"{table.where or table}: {failure.reason}")
+                    self.blocked[table] = Drifted(f"{table.where or table}: {failure.reason}", readable=False)
             steps = [s for s in steps if s.hazard]
         else:
             await self._close_the_books(target, tables)
@@ -77,7 +77,9 @@ class Startup:
     def _heed(self, target: SchemaTarget, step: Step) -> None:
         stop = stops(step) if step.hazard else needed(step)
         if stop and step.table is not None:
-            self.blocked.setdefault(step.table, Drifted(_sentence(step)))
+            absent = isinstance(step.change, CreateDatabase | CreateTable | AddColumn)
+            if step.table not in self.blocked or absent:
+                self.blocked[step.table] = Drifted(_sentence(step), readable=not absent)
         say = log.warning if stop or not step.hazard else log.info
         say("schema.differs", store=target.name, table=str(step.table or ""), what=str(issue(step.change)), stops=stop)
 

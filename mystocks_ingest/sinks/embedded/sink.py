@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import ConfigError, Rejected
-from mystocks_ingest.flow.migrate import ensured
+from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.embedded.database import Connection, EmbeddedDatabase
@@ -36,9 +36,9 @@ class EmbeddedSink:
         self._database = database
 
     @classmethod
-    async def opened(cls, database: EmbeddedDatabase, tables: Iterable[Table]) -> Self:
+    async def opened(cls, database: EmbeddedDatabase, tables: Iterable[Table], *, ensure: Ensure = ensured) -> Self:
         """A sink whose tables exist as described. Raises UnsafeChange when a stored one differs otherwise."""
-        await ensured(EmbeddedTarget(database), tuple(tables))
+        await ensure(EmbeddedTarget(database), tuple(tables))
         return cls(database)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
