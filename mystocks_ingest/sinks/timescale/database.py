@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
@@ -94,39 +94,43 @@ class TimescaleDatabase:
             with contextlib.suppress(TimeoutError, OSError, *LOST):  # it is cut then, and the pool has its place back
                 await pool.release(connection, timeout=_GRACE_SECONDS)
 
+    async def connected(self, database: str) -> asyncpg.Connection:
+        """A connection of the caller's own, beside the pool; raises the driver's own errors."""
+        return await asyncpg.connect(**self._arguments(database))
+
     async def _pool(self, database: str) -> asyncpg.Pool:
-        pool = self._pools.get(database)
-        if pool is None:
-            where = self.where
-            options = {
-                "application_name": "mystocks-ingest",
-                "statement_timeout": str(int(where.statement_seconds * 1000)),
-                "idle_in_transaction_session_timeout": str(int(where.statement_seconds * 1000)),
-                "timezone": "UTC",
-                "datestyle": "ISO",
-                "extra_float_digits": "1",
-                "bytea_output": "hex",
-            }
-            if where.timescale:  # else an upsert into a compressed chunk stops at 100,000 unpacked rows
-                options["timescaledb.max_tuples_decompressed_per_dml_transaction"] = "0"
+        if database not in self._pools:
             pool = asyncpg.create_pool(
-                host=where.host,
-                port=where.port,
-                user=where.user,
-                password=where.password,
-                database=database,
-                ssl=self._tls,
-                min_size=0,
-                max_size=where.pool_size,
-                timeout=where.connect_seconds,
-                command_timeout=where.statement_seconds + _GRACE_SECONDS / 2,  # the server's own timeout says more
-                server_settings=options,
-                init=_numbered,
-                reset=_kept,
+                **self._arguments(database), min_size=0, max_size=self.where.pool_size, init=_numbered, reset=_kept
             )
             await pool  # opens nothing yet
             self._pools.setdefault(database, pool)
         return self._pools[database]
+
+    def _arguments(self, database: str) -> Mapping[str, object]:
+        where = self.where
+        options = {
+            "application_name": "mystocks-ingest",
+            "statement_timeout": str(int(where.statement_seconds * 1000)),
+            "idle_in_transaction_session_timeout": str(int(where.statement_seconds * 1000)),
+            "timezone": "UTC",
+            "datestyle": "ISO",
+            "extra_float_digits": "1",
+            "bytea_output": "hex",
+        }
+        if where.timescale:  # else an upsert into a compressed chunk stops at 100,000 unpacked rows
+            options["timescaledb.max_tuples_decompressed_per_dml_transaction"] = "0"
+        return {
+            "host": where.host,
+            "port": where.port,
+            "user": where.user,
+            "password": where.password,
+            "database": database,
+            "ssl": self._tls,
+            "timeout": where.connect_seconds,
+            "command_timeout": where.statement_seconds + _GRACE_SECONDS / 2,  # the server's own timeout says more
+            "server_settings": options,
+        }
 
 
 async def _numbered(connection: asyncpg.Connection) -> None:

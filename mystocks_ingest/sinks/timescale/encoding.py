@@ -18,7 +18,7 @@ from pyarrow import csv
 from mystocks_ingest.errors import Rejected
 from mystocks_ingest.schema.tables import Column, Table
 from mystocks_ingest.schema.types import WORDS, Family
-from mystocks_ingest.sinks.timescale.ddl import quoted, sql_type
+from mystocks_ingest.sinks.timescale.spelling import quoted, sql_type
 
 _SLICE = 25_000  # rows encoded at a time: about 10 ms in a thread, about 2 MB
 _PIECE = 1 << 17  # bytes handed to the socket at a time
@@ -28,18 +28,26 @@ _UNSCALED = 10  # decimals kept of a float in a NUMERIC column that says no scal
 
 def wire_type(column: Column) -> pa.DataType:
     """The Arrow type in which the column's values travel: what the database's column holds, not what we hold."""
-    family, kind = WORDS[column.type], column.arrow
+    family, kind, stored = WORDS[column.type], column.arrow, sql_type(column)
     if family is Family.DECIMAL and not pa.types.is_decimal(kind):
         return pa.decimal128(38, (column.scale or 0) if column.precision else _UNSCALED)
-    if family is Family.INTEGER and pa.types.is_boolean(kind):
-        return pa.int16()
-    if family is Family.INTEGER and kind == pa.int8():
-        return pa.int16()
+    if family is Family.INTEGER:
+        return _WHOLE[stored]
+    if stored == "uuid":
+        return pa.binary(16)
     if family is Family.MOMENT:
         return pa.timestamp("us")  # UTC where the column has a zone
     if pa.types.is_date(kind):
         return pa.date32()
     return kind
+
+
+_WHOLE = {
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "numeric(20,0)": pa.decimal128(20, 0),
+}
 
 
 def wired(rows: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:

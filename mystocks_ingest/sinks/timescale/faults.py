@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from asyncpg import exceptions as pg
@@ -9,6 +10,7 @@ from asyncpg import exceptions as pg
 from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
 from mystocks_ingest.logs import redact
 from mystocks_ingest.sinks.timescale.access import Access
+from mystocks_ingest.sinks.timescale.spelling import quoted
 
 LOST = (
     pg.ConnectionDoesNotExistError,
@@ -41,7 +43,9 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
                 "POSTGRESQL_DATABASE"
             )
         case pg.InsufficientPrivilegeError():
-            return ConfigError(f"{where}: user {where.user} may not do this in {database} ({said}): grant the right")
+            return ConfigError(
+                f"{where}: user {where.user} may not do this in {database} ({said}): {granted(said, where)}"
+            )
         case pg.UndefinedTableError() | pg.UndefinedColumnError():
             return ConfigError(f"{where}, database {database}: {said}: create the tables (schema apply)")
         case pg.DataError() | pg.IntegrityConstraintViolationError() | pg.CardinalityViolationError():
@@ -54,6 +58,8 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
             return ConfigError(f"{where}: no TLS connection with POSTGRESQL_TLS={where.tls} ({said})")
         case TimeoutError():
             return Unavailable(f"{where} does not answer within its time limit")
+        case ConnectionError() if "SSL upgrade" in said and where.tls == "prefer":  # it would take a server's no
+            return Unavailable(f"{where} answers, but not as PostgreSQL does")
         case ConnectionError() if "SSL upgrade" in said:  # the driver has no class of its own for it
             return ConfigError(
                 f"{where}: no TLS connection with POSTGRESQL_TLS={where.tls}, for the server offers none: set up TLS "
@@ -68,6 +74,30 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
         case _:
             hint = getattr(exc, "hint", None)
             return Unavailable(f"{where} cannot serve: {said}" + (f" ({hint})" if hint else ""))
+
+
+_GRANTS = (
+    (r"for schema (\S+)", "GRANT USAGE, CREATE ON SCHEMA {0} TO {user}"),
+    (r"for database (\S+)", "GRANT CONNECT, TEMPORARY, CREATE ON DATABASE {0} TO {user}"),
+    (r"for (?:table|view|relation) (\S+)", "GRANT SELECT, INSERT, UPDATE ON {0} TO {user}"),
+    (r"for sequence (\S+)", "GRANT USAGE ON SEQUENCE {0} TO {user}"),
+    (r"for function (\S+)", "GRANT EXECUTE ON FUNCTION {0} TO {user}"),
+    (r"to create temporary tables in database \"?([^\"\s]+)", "GRANT TEMPORARY ON DATABASE {0} TO {user}"),
+    (r"must be owner of (?:hypertable|table|relation) (\S+)", "ALTER TABLE {0} OWNER TO {user}"),
+    (r"must be owner of (\w+) (\S+)", "ALTER {0} {1} OWNER TO {user}"),
+)
+
+
+def granted(said: str, where: Access) -> str:
+    """What a superuser or the owner has to run, by what the server said; in English, as far as that goes."""
+    for pattern, statement in _GRANTS:
+        if found := re.search(pattern, said):
+            names = [
+                quoted(name.strip('"')) if at + 1 == len(found.groups()) else name.upper()
+                for at, name in enumerate(found.groups())
+            ]
+            return f"run {statement.format(*names, user=quoted(where.user))} as its owner or a superuser"
+    return f"let the owner or a superuser run what `schema grants` prints, for {quoted(where.user)}"
 
 
 def _reason(exc: BaseException) -> str:

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from asyncpg import exceptions as pg
 
 from mystocks_ingest.errors import ConfigError, Rejected
+from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.timescale import ddl
@@ -35,7 +36,7 @@ from mystocks_ingest.sinks.timescale.encoding import (
     wired,
 )
 from mystocks_ingest.sinks.timescale.statements import Statements, select, wanted
-from mystocks_ingest.sinks.timescale.structure import ensure, prepare
+from mystocks_ingest.sinks.timescale.target import TimescaleTarget
 
 SMALL = 250  # rows up to which one statement with its values is the fastest way
 _SHARED = 20_000  # rows from which two connections, and so two processes of the server, share a batch
@@ -55,19 +56,13 @@ class TimescaleSink:
         self._partitions: dict[Table, set[date]] = {}
 
     @classmethod
-    async def opened(cls, database: TimescaleDatabase, tables: Iterable[Table]) -> Self:
+    async def opened(cls, database: TimescaleDatabase, tables: Iterable[Table], *, ensure: Ensure = ensured) -> Self:
         """A sink whose tables exist as described.
 
         Raises ConfigError (server, rights, extension), Unavailable, or UnsafeChange when a stored table differs.
         """
-        sink = cls(database)
-        there: dict[str, list[Table]] = {}
-        for table in tables:
-            there.setdefault(database.name_of(table.database_name), []).append(table)
-        for name, those in there.items():
-            await prepare(database, name, those)
-            await ensure(database, name, those)
-        return sink
+        await ensure(TimescaleTarget(database), tuple(tables))
+        return cls(database)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Upsert by key; the rows hold each key once. Durable on return."""

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Column, Table
-from mystocks_ingest.sinks.timescale.ddl import quoted, sql_type
 from mystocks_ingest.sinks.timescale.encoding import array_type, day_number, key_columns, selected
+from mystocks_ingest.sinks.timescale.spelling import quoted, sql_type
 
 
 @dataclass(frozen=True)
