@@ -1,0 +1,170 @@
+"""``monitor``: what was done to tables, what runs did, how the sources fare; read from the monitor log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from json import JSONDecodeError, loads
+from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import click
+
+from mystocks_ingest.cli.arguments import as_json
+from mystocks_ingest.cli.printing import document, table
+from mystocks_ingest.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mystocks_ingest.monitor.log import Waiting
+    from mystocks_ingest.monitor.questions import Question
+
+F = TypeVar("F", bound=Callable[..., Any])
+Rows = list[dict[str, Any]]
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_CATCH_UP_SECONDS = 3.0  # for entries of the spool to arrive before the log is read
+
+
+class Since(click.ParamType[datetime | timedelta]):
+    """A day or moment of Shanghai, or how long ago: 2024-01-31, 2024-01-31T09:30, 7d, 24h, 30m, 2w."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        if isinstance(value, datetime | timedelta):
+            return value
+        text = str(value).strip()
+        ago = re.fullmatch(r"(\d{1,5})([mhdw])", text.lower())
+        if ago is not None:
+            return timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is not a time; write 2024-01-31, 2024-01-31T09:30, 7d or 24h", param, ctx)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("Asia/Shanghai"))
+
+
+def since(default: str | None = None) -> Callable[[F], F]:
+    """The ``--since`` option."""
+    words = "Only from then on: a day (2024-01-31), a moment, or how long ago (7d, 24h)."
+    return click.option("--since", type=Since(), default=default, show_default=default is not None, help=words)
+
+
+def limit(default: int = 50) -> Callable[[F], F]:
+    """The ``--limit`` option."""
+    at_most = click.IntRange(min=1, max=1_000_000)
+    return click.option("--limit", type=at_most, default=default, show_default=True, help="At most so many.")
+
+
+@click.group()
+def monitor() -> None:
+    """Show what was done to tables, what runs did, and how the sources fare.
+
+    The log is in MySQL or MariaDB (db_monitor) where that store is in use, else in the embedded store. Times are UTC.
+    """
+
+
+@monitor.command()
+@since()
+@limit()
+@as_json
+def history(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
+    """List the tables that were created, newest first."""
+    from mystocks_ingest.monitor.questions import HISTORY
+
+    _show(HISTORY, since, limit, json=json, none="no table was created")
+
+
+@monitor.command()
+@click.option("--each", is_flag=True, help="List each operation, newest first, instead of counting them.")
+@since("7d")
+@limit()
+@as_json
+def operations(since: datetime | timedelta | None, limit: int, *, each: bool, json: bool) -> None:
+    """Count what was done to tables, by database and kind."""
+    from mystocks_ingest.monitor.questions import EACH_OPERATION, STATISTICS
+
+    _show(EACH_OPERATION if each else STATISTICS, since, limit, json=json, none="nothing was done to any table")
+
+
+@monitor.command()
+@since()
+@limit()
+@as_json
+def failures(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
+    """List the validations that found a table other than described, newest first."""
+    from mystocks_ingest.monitor.questions import FAILURES
+
+    _show(FAILURES, since, limit, json=json, none="every table was found as described")
+
+
+@monitor.command()
+@since()
+@limit()
+@as_json
+def runs(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
+    """List the runs, newest first: when, how they ended, rows stored and refused, sessions missing."""
+    from mystocks_ingest.monitor.questions import RUNS
+
+    _show(RUNS, since, limit, json=json, none="nothing ran")
+
+
+@monitor.command()
+@since()
+@limit()
+@as_json
+def sources(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
+    """Show each source's quality score and last success and failure, as of the end of its latest run."""
+    from mystocks_ingest.monitor.questions import SOURCES
+
+    _show(SOURCES, since, limit, json=json, none="no source was asked")
+
+
+def _show(question: Question, since: datetime | timedelta | None, limit: int, *, json: bool, none: str) -> None:
+    from mystocks_ingest.cli import process
+
+    first = process.clock() - since if isinstance(since, timedelta) else since
+    if first is not None and first > process.clock():
+        raise ConfigError(f"--since {first.isoformat(sep=' ')} lies in the future")
+    rows, waiting = process.run(_asked(question, first, limit))
+    rows = [{n: _read(v) if n in question.documents else v for n, v in row.items()} for row in rows]
+    if json:
+        document(rows)
+    elif rows:
+        numbers = [n for n in question.columns if any(isinstance(row[n], int | float) for row in rows)]
+        table(question.columns, [[_cell(row[n]) for n in question.columns] for row in rows], right=numbers)
+    else:
+        click.echo(none + ("" if first is None else f" since {first.isoformat(sep=' ', timespec='minutes')}"))
+    if waiting.entries:
+        why = f" ({waiting.reason})" if waiting.reason else ""
+        click.echo(f"{waiting.entries:,} more entries wait to be written to the log{why}", err=True)
+    if waiting.refused or waiting.lost:
+        click.echo(f"not in the log: {waiting.refused:,} entries it refused, {waiting.lost:,} lost", err=True)
+
+
+async def _asked(question: Question, first: datetime | None, limit: int) -> tuple[Rows, Waiting]:
+    from mystocks_ingest import service
+    from mystocks_ingest.cli import process
+
+    async with service.monitored(process.settings(), now=process.clock) as log:
+        await log.settled(_CATCH_UP_SECONDS)
+        return await log.ask(question, since=first, limit=limit), await log.waiting()
+
+
+def _read(text: object) -> object:
+    """A JSON document of the log as what it holds."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return loads(text)
+    except JSONDecodeError:
+        return text
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {_cell(inner)}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return value
