@@ -65,14 +65,17 @@ def diff(desired: TableShape, actual: TableShape | None) -> list[Change]:
     if actual is None:
         return [CreateTable(desired)]
     changes: list[Change] = []
+    freed: list[Change] = []  # a column of the key may be null only when it is none any more
     for column in desired.columns:
         found = actual.column(column.name)
         if found is None:
             changes.append(AddColumn(desired, column))
         elif found != column:
-            changes.append(ChangeColumn(desired, found, column))
+            bound = column.name in actual.key and column.nullable and not found.nullable
+            (freed if bound else changes).append(ChangeColumn(desired, found, column))
     if frozenset(desired.key) != frozenset(actual.key):
         changes.append(ChangeKey(desired, actual.key, desired.key))
+    changes += freed
     wanted = {(i.columns, i.unique) for i in desired.indexes}
     there = {(i.columns, i.unique) for i in actual.indexes}
     taken = {c.name for c in actual.columns} - {c.name for c in desired.columns}
