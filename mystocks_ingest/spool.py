@@ -310,6 +310,9 @@ def _salvaged(path: Path) -> Iterator[tuple[object, ...]]:
                 continue
             if row is None:
                 return
+            if not isinstance(row[0], int) or row[0] <= number:  # a damaged page may say anything
+                number += 1
+                continue
             number = row[0]
             if isinstance(row[5], bytes) and _checksum(row[5]) == row[4]:
                 yield row[1:]
