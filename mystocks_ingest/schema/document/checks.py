@@ -55,8 +55,6 @@ def _key(layout: Layout) -> Found:
             yield f"`key` names {name!r}, which rows of dataset {dataset} may lack", layout.key_at
     if len(set(key)) < len(key):
         yield "`key` names a column twice", layout.key_at
-    if not key and layout.entry.key is not None:
-        yield "`key` is empty: name the columns that make a row unique, or leave it out", ("key",)
 
 
 def _column(layout: Layout, column: Laid, before: tuple[str, ...]) -> Found:

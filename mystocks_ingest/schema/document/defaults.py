@@ -60,6 +60,10 @@ def meaning(raw: object, word: str, *, length: int | None = None, values: tuple[
 
 def _written(raw: str, word: str, family: Family, length: int | None, values: tuple[str, ...]) -> Meaning:
     text = raw.strip()
+    bare = _uncast(text)
+    quoted = _unquoted(bare, family)
+    if quoted is not None:
+        return Meaning(_value(quoted, word, family, length, values))
     if found := _UPDATED.match(text):
         if family is not Family.MOMENT or not _NOW.match(found[2].strip()):
             raise Unfit(f"ON UPDATE sets a time column to CURRENT_TIMESTAMP and nothing else, not {raw!r} on {word}")
@@ -68,10 +72,6 @@ def _written(raw: str, word: str, family: Family, length: int | None, values: tu
         return Meaning(start, touched=True)
     if text.upper() == "NULL":
         return Meaning()
-    bare = _uncast(text)
-    quoted = _unquoted(bare)
-    if quoted is not None:
-        return Meaning(_value(quoted, word, family, length, values))
     if family is Family.MOMENT and (_NOW.match(text) or _TODAY.match(text)):
         return Meaning(TODAY if _TODAY.match(text) else Moment.NOW)
     if family is Family.DAY and (_NOW.match(text) or _TODAY.match(text)):
@@ -84,16 +84,16 @@ def _written(raw: str, word: str, family: Family, length: int | None, values: tu
 
 def _uncast(text: str) -> str:
     """Without PostgreSQL's ``::type``."""
-    while (found := _CAST.match(text)) and _unquoted(text) is None:
+    while (found := _CAST.match(text)) and not _QUOTED.match(text):
         text = found[1].strip()
     return text[1:-1].strip() if text.startswith("('") and text.endswith("')") else text
 
 
-def _unquoted(text: str) -> str | None:
-    """What stands between the quotes; None for a text that has none around it."""
+def _unquoted(text: str, family: Family) -> str | None:
+    """What stands between the quotes; None for a text that has none around it. In JSON double quotes are a part of it."""
     if found := _QUOTED.match(text):
         return found[1].replace("''", "'")
-    if found := _DOUBLE_QUOTED.match(text):
+    if family is not Family.JSON and (found := _DOUBLE_QUOTED.match(text)):
         return found[1].replace('""', '"')
     return None
 

@@ -188,7 +188,7 @@ def _keyed(layout: Layout) -> Layout:
             said = f"the key is {list(primary[0][0])} but {how} {list(columns)}: make them agree"
             troubles.append((said, at))
     key, key_at = primary[0] if primary else _serving(layout, found)
-    kept = tuple(_distinct(found, key))
+    kept = tuple(_distinct(found, layout, key, key_at))
     return replace(layout, key=key, key_at=key_at, indexes=kept, troubles=tuple(troubles))
 
 
@@ -217,12 +217,17 @@ def _serving(layout: Layout, indexes: Sequence[tuple[Index, Place]]) -> tuple[tu
     return (), ("key",)
 
 
-def _distinct(indexes: Sequence[tuple[Index, Place]], key: tuple[str, ...]) -> Iterator[tuple[Index, Place]]:
-    """Each index once, and none that only says the key again."""
+def _distinct(
+    indexes: Sequence[tuple[Index, Place]], layout: Layout, key: tuple[str, ...], key_at: Place
+) -> Iterator[tuple[Index, Place]]:
+    """Each index once, and none that is the key already."""
     seen: set[tuple[tuple[str, ...], bool]] = set()
     for index, at in indexes:
         plain = {c.removesuffix(" DESC") for c in index.columns}
-        if (index.columns, index.unique) in seen or (index.unique and plain == set(key)):
+        by_column = at[0] != "indexes" or layout.database is Database.TDENGINE
+        if (index.columns, index.unique) in seen or at == key_at:
+            continue
+        if index.unique and plain == set(key) and by_column:
             continue
         seen.add((index.columns, index.unique))
         yield index, at
