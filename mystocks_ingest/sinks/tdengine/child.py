@@ -35,6 +35,10 @@ _COLUMNS: dict[str, _Maker] = {
     "SMALLINT": taosws.small_ints_to_column,
     "INT": taosws.ints_to_column,
     "BIGINT": taosws.big_ints_to_column,
+    "TINYINT UNSIGNED": taosws.unsigned_tiny_ints_to_column,
+    "SMALLINT UNSIGNED": taosws.unsigned_small_ints_to_column,
+    "INT UNSIGNED": taosws.unsigned_ints_to_column,
+    "BIGINT UNSIGNED": taosws.unsigned_big_ints_to_column,
     "FLOAT": taosws.floats_to_column,
     "DOUBLE": taosws.doubles_to_column,
     "VARCHAR": taosws.varchar_to_column,
@@ -59,6 +63,10 @@ _TAGS: dict[str, _Maker] = {
     "SMALLINT": taosws.small_int_to_tag,
     "INT": taosws.int_to_tag,
     "BIGINT": taosws.big_int_to_tag,
+    "TINYINT UNSIGNED": taosws.u_tiny_int_to_tag,
+    "SMALLINT UNSIGNED": taosws.u_small_int_to_tag,
+    "INT UNSIGNED": taosws.u_int_to_tag,
+    "BIGINT UNSIGNED": taosws.u_big_int_to_tag,
     "FLOAT": taosws.float_to_tag,
     "DOUBLE": taosws.double_to_tag,
     "VARCHAR": taosws.varchar_to_tag,
@@ -88,6 +96,8 @@ class Worker:
                     return {"affected": self._connection.execute(call["sql"])}
                 case "query":
                     return {"rows": [list(row) for row in self._connection.query(call["sql"])]}
+                case "queries":
+                    return {"rows": [[list(row) for row in self._connection.query(sql)] for sql in call["sqls"]]}
                 case "insert":
                     return self._insert(call)
                 case "read":
@@ -187,6 +197,8 @@ def _arrow(word: str) -> pa.DataType:
             return pa.bool_()
         case "TINYINT" | "SMALLINT" | "INT" | "BIGINT" | "TIMESTAMP":
             return pa.int64()
+        case "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "INT UNSIGNED" | "BIGINT UNSIGNED":
+            return pa.uint64()
         case "FLOAT" | "DOUBLE":
             return pa.float64()
         case "VARBINARY":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,12 +21,14 @@ import pyarrow as pa
 from mystocks_ingest import logs
 from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.settings import Settings
+from mystocks_ingest.sinks.tdengine.dialect import DATABASE_OPTIONS
 from mystocks_ingest.sinks.tdengine.faults import Broken, broken, translated, unreached
 from mystocks_ingest.sinks.tdengine.process import Answer, Child, Lost, spawn
 
 log = logs.get("tdengine")
 
 OLDEST = (3, 3, 2)  # composite keys, binary SQL
+_TOGETHER = 500  # queries of one call, which has one deadline
 _START_SECONDS = 60.0  # interpreter and imports on a loaded machine
 
 
@@ -43,7 +45,7 @@ class Options:
     connect_seconds: float = 5.0
     tls: str = "off"
     tls_ca: str | None = None
-    database_options: str = "VGROUPS 1 BUFFER 64 KEEP 36500 DURATION 90 WAL_LEVEL 2 WAL_FSYNC_PERIOD 0"
+    database_options: str = DATABASE_OPTIONS
 
     @classmethod
     def of(cls, settings: Settings) -> Options:
@@ -223,14 +225,24 @@ class TDengineDatabase:
         async with self.line() as line:
             return await line.ask(call, rows=rows)
 
-    async def execute(self, sql: str) -> None:
-        await self.ask({"do": "execute", "sql": sql})
+    async def execute(self, sql: str, *, resend: bool = True) -> None:
+        """``resend``: should the connection be lost, once more, for the statement bears being run twice."""
+        async with self.line() as line:
+            await line.ask({"do": "execute", "sql": sql}, resend=resend)
 
     async def query(self, sql: str) -> list[list[object]]:
         """The rows of a small answer, with values that JSON has."""
         answer = await self.ask({"do": "query", "sql": sql})
         rows: list[list[object]] = answer["rows"]
         return rows
+
+    async def queries(self, sqls: Sequence[str]) -> list[list[list[object]]]:
+        """As ``query`` for several, in one call of the process: what it costs is the server's time."""
+        found: list[list[list[object]]] = []
+        for first in range(0, len(sqls), _TOGETHER):
+            answer = await self.ask({"do": "queries", "sqls": list(sqls[first : first + _TOGETHER])})
+            found += answer["rows"]
+        return found
 
 
 def _recent(version: str, place: str) -> None:

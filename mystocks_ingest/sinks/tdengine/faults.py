@@ -17,12 +17,27 @@ _ROWS = {
 }
 _MISSING = frozenset({0x2603, 0x022B, 0x0362, 0x2662})
 _RIGHTS = frozenset({0x0303, 0x2644, 0x0351})
+_STRUCTURE = frozenset(
+    {*range(0x0360, 0x0380), 0x0381, 0x0382, 0x0383, 0x0384, 0x0386}
+)  # tables and databases, refused
 _OURS = -1  # the child says so: no server was asked
 _INNER = re.compile(r"Internal error: `(.*)`$", re.DOTALL)
 
 
 class Broken(Exception):
     """The connection is of no more use, and the call may be sent again on a new one."""
+
+
+class Refused(ConfigError):
+    """A statement that the server does not take, and would not take again; ``code`` is TDengine's."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Denied(Refused):
+    """The user lacks the right."""
 
 
 def broken(code: int | None) -> bool:
@@ -41,21 +56,23 @@ def translated(code: int | None, text: str, place: str) -> IngestError:
         return ConfigError(
             f"TDengine at {place} refuses the user or password: check TDENGINE_USER and TDENGINE_PASSWORD"
         )
-    if code in _RIGHTS:
-        return ConfigError(f"TDengine at {place} denies the right: {said}: grant it to TDENGINE_USER")
+    if code is not None and code in _RIGHTS:
+        return Denied(f"TDengine at {place} denies the right: {said}: grant it to TDENGINE_USER", code)
     if code == 0x0388:
-        return ConfigError(
-            f"TDengine at {place} has no such database any more ({said}): start again, and it is made anew"
+        return Refused(
+            f"TDengine at {place} has no such database any more ({said}): start again, and it is made anew", code
         )
-    if code in _MISSING:
-        return ConfigError(f"TDengine at {place} has no such table any more ({said}): start again, and it is made anew")
+    if code is not None and code in _MISSING:
+        return Refused(
+            f"TDengine at {place} has no such table any more ({said}): start again, and it is made anew", code
+        )
     if code == 0x03BA:
         return ConfigError(
             f"TDengine at {place} has no vnodes left for another database: raise supportVnodes in taos.cfg, or lower "
             "VGROUPS in TDENGINE_DATABASE_OPTIONS"
         )
-    if code is not None and code >> 8 == 0x26:
-        return ConfigError(f"TDengine at {place} does not take a statement: {said}")
+    if code is not None and (code >> 8 == 0x26 or code in _STRUCTURE):
+        return Refused(f"TDengine at {place} does not take a statement: {said}", code)
     return Unavailable(f"TDengine at {place} cannot take the call: {said}")
 
 

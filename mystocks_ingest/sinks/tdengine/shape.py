@@ -1,7 +1,8 @@
-"""How a table of ``tables.yaml`` stands in TDengine: types, key, DDL. Pure.
+"""How a table of ``tables.yaml`` is laid out in TDengine: types, key, sub tables. Pure.
 
 TDengine knows no NOT NULL and no DEFAULT; a DATE is stored as the TIMESTAMP of its midnight UTC, a time without a
-zone as if it were UTC. One precision holds for every TIMESTAMP of a database.
+zone as if it were UTC. One precision holds for every TIMESTAMP of a database. The statements that make and change
+tables are dialect.py's.
 """
 
 from __future__ import annotations
@@ -16,13 +17,26 @@ import pyarrow as pa
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.schema.tables import Column, Table
 from mystocks_ingest.schema.types import WORDS, Family
-from mystocks_ingest.sinks.tdengine.names import listed, literal, quoted
+from mystocks_ingest.sinks.tdengine.names import listed, quoted
 
 Precision = Literal["ms", "us", "ns"]
 PRECISIONS: tuple[Precision, ...] = ("ms", "us", "ns")
 TEXT_LENGTH = 4_096  # of words that name none: TEXT, JSON, BLOB
-_INTEGERS = {"TINYINT": ("TINYINT", pa.int8()), "SMALLINT": ("SMALLINT", pa.int16()), "BIGINT": ("BIGINT", pa.int64())}
-_KEY_TYPES = frozenset({"INT", "BIGINT", "VARCHAR"})
+_INTEGERS = {
+    "TINYINT": ("TINYINT", pa.int8()),
+    "SMALLINT": ("SMALLINT", pa.int16()),
+    "BIGINT": ("BIGINT", pa.int64()),
+    "TINYINT UNSIGNED": ("TINYINT UNSIGNED", pa.uint8()),
+    "SMALLINT UNSIGNED": ("SMALLINT UNSIGNED", pa.uint16()),
+    "MEDIUMINT UNSIGNED": ("INT UNSIGNED", pa.uint32()),
+    "INT UNSIGNED": ("INT UNSIGNED", pa.uint32()),
+    "INTEGER UNSIGNED": ("INT UNSIGNED", pa.uint32()),
+    "BIGINT UNSIGNED": ("BIGINT UNSIGNED", pa.uint64()),
+    "SMALLSERIAL": ("SMALLINT", pa.int16()),
+    "BIGSERIAL": ("BIGINT", pa.int64()),
+}
+_KEY_TYPES = frozenset({"INT", "INT UNSIGNED", "BIGINT", "BIGINT UNSIGNED", "VARCHAR"})
+_LENGTHS = {"UUID": 36}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,8 @@ class Stored:
 def stored(column: Column, precision: Precision) -> Stored:
     """TDengine's type for a column, by the word in the file."""
     name, word = column.name, column.type
-    length = column.length or TEXT_LENGTH
+    chosen = max((len(value.encode()) for value in column.values), default=0)  # of an ENUM
+    length = column.length or chosen or _LENGTHS.get(word, TEXT_LENGTH)
     match WORDS[word]:
         case Family.TEXT if word in ("NCHAR", "NVARCHAR"):
             return Stored(name, "NCHAR", pa.string(), length)
@@ -122,6 +137,8 @@ def shape(table: Table, precision: Precision) -> Shape:
             f"{where}: beside tags TDengine's key is the time and at most one more column, not {', '.join(parts[1:])}: "
             "make one of them a tag"
         )
+    if len(values) < 2:
+        raise ConfigError(f"{where}: TDengine keeps no table without a column beside its time: add one")
     second = next((p for p in parts if p != values[0].name), None)
     laid = [values[0], *(c for c in values if c.name == second), *(c for c in values[1:] if c.name != second)]
     columns = tuple(stored(c, precision) for c in laid)
@@ -139,29 +156,6 @@ def finest(tables: Iterable[Table]) -> Precision:
     return next((p for p in reversed(PRECISIONS) if p in units), "ms")
 
 
-def create_database(name: str, precision: Precision, options: str) -> str:
-    """The statement that makes a database; ``options`` are TDengine's own words."""
-    return f"CREATE DATABASE IF NOT EXISTS {quoted(name)} PRECISION '{precision}' {options}".rstrip()
-
-
-def ddl(table: Table, precision: Precision = "ms") -> list[str]:
-    """The statements that make ``table``."""
-    made = shape(table, precision)
-    lines = [f"{quoted(c.name)} {c.sql}{' PRIMARY KEY' if c.name == made.second else ''}" for c in made.columns]
-    kind = "STABLE" if made.tags else "TABLE"
-    tags = f" TAGS ({_described(made.tags)})" if made.tags else ""
-    comment = f" COMMENT {literal(table.comment)}" if table.comment else ""
-    return [f"CREATE {kind} IF NOT EXISTS {made.name} ({', '.join(lines)}){tags}{comment}"]
-
-
-def add(made: Shape, column: Stored) -> str:
-    return f"ALTER {_kind(made)} {made.name} ADD {_part(made, column)} {quoted(column.name)} {column.sql}"
-
-
-def widen(made: Shape, column: Stored) -> str:
-    return f"ALTER {_kind(made)} {made.name} MODIFY {_part(made, column)} {quoted(column.name)} {column.sql}"
-
-
 def insert(made: Shape, names: Sequence[str]) -> str:
     """The statement that stmt2 prepares; ``names`` of the columns the rows have, tags among them."""
     columns = [c.name for c in made.columns if c.name in names]
@@ -171,15 +165,3 @@ def insert(made: Shape, names: Sequence[str]) -> str:
     tags = [t.name for t in made.tags if t.name in names]
     given = f"({listed(tags)}) TAGS ({', '.join('?' * len(tags))})"
     return f"INSERT INTO ? USING {made.name} {given} ({listed(columns)}) VALUES ({marks})"  # noqa: S608 - likewise
-
-
-def _described(columns: Iterable[Stored]) -> str:
-    return ", ".join(f"{quoted(c.name)} {c.sql}" for c in columns)
-
-
-def _kind(made: Shape) -> str:
-    return "STABLE" if made.tags else "TABLE"
-
-
-def _part(made: Shape, column: Stored) -> str:
-    return "TAG" if column in made.tags else "COLUMN"

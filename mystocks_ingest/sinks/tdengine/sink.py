@@ -7,50 +7,27 @@ rows, sending the batch again, whole or in halves, is right.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import ConfigError, IngestError, Unavailable, UnsafeChange
-from mystocks_ingest.logs import get
+from mystocks_ingest.errors import ConfigError, IngestError, Unavailable
+from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.tdengine.batches import BATCH_ROWS, Bounds, Slice, prepared, slices
 from mystocks_ingest.sinks.tdengine.database import TDengineDatabase
+from mystocks_ingest.sinks.tdengine.dialect import Place
 from mystocks_ingest.sinks.tdengine.names import literal, quoted
 from mystocks_ingest.sinks.tdengine.reading import answered, schema_of, statement
-from mystocks_ingest.sinks.tdengine.shape import (
-    PRECISIONS,
-    Precision,
-    Shape,
-    Stored,
-    add,
-    create_database,
-    ddl,
-    finest,
-    insert,
-    shape,
-    widen,
-)
-
-log = get("tdengine")
+from mystocks_ingest.sinks.tdengine.shape import Shape, Stored, insert, shape
+from mystocks_ingest.sinks.tdengine.target import TDengineTarget
 
 STREAM_ROWS = 50_000
 LEAST_ROWS = 12_500  # of a bind, so that one connection converts rows while the server takes another's
-_MISSING = re.compile(r"\[0x(2603|0388)\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What must be known of a database: ``keep_days`` is its KEEP."""
-
-    precision: Precision
-    keep_days: int
 
 
 class TDengineSink:
@@ -67,23 +44,25 @@ class TDengineSink:
 
     @classmethod
     async def opened(
-        cls, database: TDengineDatabase, tables: Iterable[Table], *, now: Callable[[], datetime] | None = None
+        cls,
+        database: TDengineDatabase,
+        tables: Iterable[Table],
+        *,
+        now: Callable[[], datetime] | None = None,
+        ensure: Ensure = ensured,
     ) -> Self:
         """A sink whose databases and tables exist as described. Raises UnsafeChange when a stored one differs."""
-        sink = cls(database, now=now)
-        await sink.ensure(tables)
-        return sink
-
-    async def ensure(self, tables: Iterable[Table]) -> None:
-        """Create what is missing, add columns, widen texts. Raises UnsafeChange for every other difference."""
         wanted = tuple(tables)
+        sink = cls(database, now=now)
+        target = TDengineTarget(database, wanted)
+        places = await target.places()
         for name in dict.fromkeys(t.database_name for t in wanted):
-            here = [t for t in wanted if t.database_name == name]
-            await self._ensure_database(name, here)
-            for table in here:
-                await self._ensure_table(shape(table, self._places[name].precision))
+            if name in places and (why := target.dialect.coarse(name, places[name])):
+                raise ConfigError(why)
+        await ensure(target, wanted)
         if not wanted:
-            await self.ping()
+            await sink.ping()
+        return sink
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Upsert by key; the rows hold each key once. Durable on return, as far as the database's WAL_LEVEL goes."""
@@ -134,20 +113,6 @@ class TDengineSink:
         if not found or found[0][0] != 1:
             raise Unavailable(f"TDengine at {self._database.options.place} says it is not ready")
 
-    async def inspect(self, table: Table) -> list[tuple[str, str, int, str]] | None:
-        """Name, type, length and note (TAG, COMPOSITE KEY) of each column as it stands; None: no such table."""
-        try:
-            found = await self._database.query(f"DESCRIBE {quoted(table.database_name, table.name)}")
-        except ConfigError as exc:
-            if _MISSING.search(str(exc)):
-                return None
-            raise
-        return [(str(r[0]), str(r[1]), int(str(r[2])), str(r[3] or "")) for r in found]
-
-    async def execute(self, statement: str) -> None:
-        """One statement of the schema manager."""
-        await self._database.execute(statement)
-
     async def _send(self, room: asyncio.Semaphore, call: dict[str, object], part: Slice) -> None:
         async with room:
             extra = {"cuts": part.cuts, "names": part.names, "tags": part.tags}
@@ -179,69 +144,13 @@ class TDengineSink:
 
     async def _place(self, table: Table) -> Place:
         if table.database_name not in self._places:
-            found = await self._find(table.database_name)
-            if found is None:
-                raise ConfigError(
-                    f"TDengine at {self._database.options.place} has no database {table.database_name}: start again, "
-                    "and it is made"
-                )
-            self._places[table.database_name] = found
-        return self._places[table.database_name]
-
-    async def _find(self, name: str) -> Place | None:
-        found = await self._database.query(
-            "SELECT name, `precision`, `keep` FROM information_schema.ins_databases "  # noqa: S608 - a literal
-            f"WHERE name = {literal(name)}"
-        )
-        for row in found:
-            precision = next((p for p in PRECISIONS if p == row[1]), PRECISIONS[0])
-            return Place(precision, _days(str(row[2])))
-        return None
-
-    async def _ensure_database(self, name: str, tables: Sequence[Table]) -> None:
-        wanted = finest(tables)
-        found = await self._find(name)
-        if found is None:
-            await self._database.execute(create_database(name, wanted, self._database.options.database_options))
-            log.info("database.created", database=name, precision=wanted)
-            found = await self._find(name)
-            if found is None:
-                raise ConfigError(f"TDengine at {self._database.options.place}: database {name} cannot be made")
-        if PRECISIONS.index(found.precision) < PRECISIONS.index(wanted):
+            self._places = await TDengineTarget(self._database).places()
+        if table.database_name not in self._places:
             raise ConfigError(
-                f"database {name} in TDengine counts time in {found.precision}, and the tables need {wanted}: give "
-                "them another database_name, for a precision cannot be changed"
+                f"TDengine at {self._database.options.place} has no database {table.database_name}: start again, "
+                "and it is made"
             )
-        self._places[name] = found
-
-    async def _ensure_table(self, made: Shape) -> None:
-        table = made.table
-        found = await self.inspect(table)
-        if found is None:
-            for line in ddl(table, made.precision):
-                await self._database.execute(line)
-            log.info("table.created", table=str(table))
-            return
-        stand = {name: (word, length, note) for name, word, length, note in found}
-        for column in (*made.columns, *made.tags):
-            if column.name not in stand:
-                await self._database.execute(add(made, column))
-                self._attributes.pop(made.name, None)
-                log.info("table.widened", table=str(table), column=column.name)
-                continue
-            word, length, note = stand[column.name]
-            if (
-                word.replace(" ", "") != column.sql.replace(" ", "").partition("(")[0] + _decimals(column)
-                or (note == "TAG") != (column in made.tags)
-                or ("KEY" in note) != (column.name == made.second)
-            ):
-                raise UnsafeChange(
-                    f"{table.where}: column {column.name} of {table} is stored as {word}{' ' + note if note else ''} and "
-                    f"the file now wants {column.sql}: give the column another name, or move the table's data"
-                )
-            if column.length is not None and length < column.length:
-                await self._database.execute(widen(made, column))
-                log.info("column.widened", table=str(table), column=column.name, length=column.length)
+        return self._places[table.database_name]
 
 
 async def _together(work: Sequence[object]) -> None:
@@ -271,10 +180,6 @@ def _word(column: Stored) -> str:
     return column.sql if pa.types.is_decimal(column.arrow) else column.word
 
 
-def _decimals(column: Stored) -> str:
-    return column.sql.replace(" ", "").removeprefix("DECIMAL") if pa.types.is_decimal(column.arrow) else ""
-
-
 def _changed(made: Shape, name: str, words: Sequence[str], held: Sequence[object], tags: Sequence[object]) -> list[str]:
     """ALTER TABLE for the tags that differ, one each: older servers take no list."""
     table = quoted(made.table.database_name, name)
@@ -283,11 +188,3 @@ def _changed(made: Shape, name: str, words: Sequence[str], held: Sequence[object
         for word, old, new in zip(words, held, tags, strict=True)
         if old != new
     ]
-
-
-def _days(keep: str) -> int:
-    """KEEP as the server tells it: ``36500d,36500d,36500d``, or in minutes or hours."""
-    match = re.match(r"(\d+)([mhd]?)", keep.partition(",")[0])
-    if match is None:
-        return 3650
-    return {"m": int(match[1]) // 1440, "h": int(match[1]) // 24}.get(match[2], int(match[1]))

@@ -25,6 +25,7 @@ from .kinds import (
     NCHAR,
     PER_SECOND,
     SIZED,
+    TEXTS,
     TIMESTAMP,
     VARCHAR,
     Column,
@@ -175,14 +176,7 @@ class Engine:
             if made.lenient:
                 return
             raise TaosError(0x0360, "STable already exists")
-        if not made.columns or made.columns[0].kind != TIMESTAMP:
-            raise syntax("first column must be timestamp")
-        if any(c.note for c in made.columns[2:]) or len({c.name for c in (*made.columns, *made.tags)}) < len(
-            (*made.columns, *made.tags)
-        ):
-            raise TaosError(0x2600, "Duplicated column names, or a key in the wrong place")
-        if sum(c.bytes for c in made.columns) > 65_531:
-            raise TaosError(0x2630, "Row length exceeds max length 65531")
+        _proper(made)
         stable = Stable(made.name.table, made.columns, made.tags, made.options.get("comment", ""))
         if made.tags:
             database.stables[stable.name] = stable
@@ -201,10 +195,14 @@ class Engine:
                 return
             raise TaosError(0x0381, "Database already exists")
         options = {k.lower(): v for k, v in made.options.items()}
+        _permitted(options, _DATABASE_OPTIONS)
         precision = options.get("precision", "ms")
         if precision not in PER_SECOND:
-            raise syntax(precision)
-        self.databases[name] = Database(name, options, precision, _days(options.get("keep", "3650d")))
+            raise TaosError(0x2619, f"Invalid option precision: {precision}")
+        keep, duration = _minutes(options.get("keep", "3650d")), _minutes(options.get("duration", "10d"))
+        if keep < 3 * duration:
+            raise TaosError(0x2619, f"Invalid option keep value, should be at least 3 times of duration: {keep}")
+        self.databases[name] = Database(name, options, precision, keep)
 
     def _drop(self, what: str, name: Name, lenient: bool, current: str | None) -> None:  # noqa: FBT001
         if what == "database":
@@ -212,12 +210,16 @@ class Engine:
                 raise TaosError(0x0388, "Database not exist")
             self.databases.pop(name.table, None)
             return
+        if what not in ("stable", "table"):
+            raise syntax(what)
         database = self._place(name, current)
         stable = database.stables.pop(name.table, None)
         if stable is not None:
             for sub in stable.subs:
                 database.owner.pop(sub, None)
             return
+        if what == "stable" and name.table in database.owner:
+            raise TaosError(0x263A, "Cannot drop a table that is no super table")
         stable = database.owner.pop(name.table, None)
         if stable is None:
             if not lenient:
@@ -227,54 +229,92 @@ class Engine:
 
     def _alter(self, change: Alter, current: str | None) -> None:
         if change.action == "option":
-            option, value = change.value
-            database = self.database(change.name.table)
-            database.options[option] = value
-            if option == "keep":
-                database.keep_days = _days(value)
+            self._alter_database(self.database(change.name.table), change.value)
             return
         stable, sub = self._found(change.name, current)
-        column = change.column
-        match change.action:
-            case "comment":
-                stable.comment = change.value
-            case "set tag":
-                if sub is None:
-                    raise TaosError(0x2600, "tags are set on a sub table")
-                for tag, value in change.value:
-                    if tag not in sub.tags:
-                        raise TaosError(0x2602, f"Invalid column name: {tag}")
-                    sub.tags[tag] = _literal(value)
-            case "add column" | "add tag":
-                assert column is not None
-                if any(c.name == column.name for c in (*stable.columns, *stable.tags)):
+        if change.stable and sub is not None:
+            raise TaosError(0x2649, "ALTER STABLE is for super tables")
+        if sub is not None and stable.tags and change.action != "set tag":
+            raise TaosError(0x2649, "only the tags of a sub table can be set")
+        if change.action == "set tag":
+            if sub is None or not stable.tags:
+                raise TaosError(0x2600, "tags are set on a sub table")
+            for tag, value in change.value:
+                if tag not in sub.tags:
+                    raise TaosError(0x2602, f"Invalid column name: {tag}")
+                sub.tags[tag] = _literal(value)
+            return
+        if change.action == "comment":
+            _commented(change.value)
+            stable.comment = change.value
+            return
+        assert change.column is not None
+        if change.action.endswith("tag") and not stable.tags:
+            raise TaosError(0x2649, "a table that stands alone has no tags")
+        self._alter_column(stable, change.action, change.column, change.value)
+
+    def _alter_database(self, database: Database, options: dict[str, str]) -> None:
+        _permitted(options, _CHANGEABLE)
+        if not options:
+            raise syntax("")
+        if "keep" in options:
+            keep = _minutes(options["keep"])
+            if keep < 3 * _minutes(database.options.get("duration", "10d")):
+                raise TaosError(0x0383, f"Invalid option keep value, should be at least 3 times of duration: {keep}")
+            database.keep = keep
+        database.options |= options
+
+    def _alter_column(self, stable: Stable, action: str, column: Column, value: Any) -> None:
+        """``value``: the new name, or compression and level."""
+        listed = stable.tags if action.endswith("tag") else stable.columns
+        at = next((i for i, c in enumerate(listed) if c.name == column.name), None)
+        if action.startswith("add"):
+            if any(c.name == column.name for c in (*stable.columns, *stable.tags)):
+                raise TaosError(0x036E, "Column already exists")
+            if column.note:
+                raise TaosError(0x267A, "Invalid primary key operation")
+            listed.append(column)
+            _within(stable.columns, stable.tags)
+            for held in stable.subs.values() if listed is stable.tags else ():
+                held.tags[column.name] = None
+            return
+        if at is None:
+            raise TaosError(0x2602, f"Invalid column name: {column.name}")
+        keyed = listed is stable.columns and (at == 0 or listed[at].note)
+        match action:
+            case "compress":
+                before = listed[at].codec
+                compress, level = value
+                listed[at] = replace(listed[at], compress=compress or listed[at].compress, level=level)
+                if listed[at].codec == before:
+                    raise TaosError(0x0374, "Column compress already exist")
+            case "rename column" | "rename tag":
+                if (listed is stable.columns and stable.tags) or keyed:
+                    raise TaosError(0x2649, "only tags, and columns of a table that stands alone, are renamed")
+                if any(c.name == value for c in (*stable.columns, *stable.tags)):
                     raise TaosError(0x036E, "Column already exists")
-                if change.action == "add tag":
-                    stable.tags.append(column)
-                    for held in stable.subs.values():
-                        held.tags[column.name] = None
-                else:
-                    stable.columns.append(column)
+                listed[at] = replace(listed[at], name=value)
+                for held in stable.subs.values():
+                    held.tags = {value if k == column.name else k: v for k, v in held.tags.items()}
+                    for piece in held.pieces:
+                        piece.columns = {value if k == column.name else k: v for k, v in piece.columns.items()}
             case "drop column" | "drop tag":
-                assert column is not None
-                listed = stable.tags if change.action == "drop tag" else stable.columns
-                found = next((c for c in listed if c.name == column.name), None)
-                if found is None:
-                    raise TaosError(0x2602, f"Invalid column name: {column.name}")
-                listed.remove(found)
+                if keyed:
+                    raise TaosError(0x267A if at else 0x264A, "Primary key cannot be dropped")
+                if len(listed) == (1 if listed is stable.tags else 2):
+                    raise TaosError(0x2651, "No columns can be dropped")
+                listed.pop(at)
                 for held in stable.subs.values():
                     held.tags.pop(column.name, None)
                     for piece in held.pieces:
                         piece.columns.pop(column.name, None)
             case _:
-                assert column is not None
-                listed = stable.tags if change.action == "modify tag" else stable.columns
-                at = next((i for i, c in enumerate(listed) if c.name == column.name), None)
-                if at is None:
-                    raise TaosError(0x2602, f"Invalid column name: {column.name}")
+                if keyed and at:
+                    raise TaosError(0x267A, "Invalid primary key operation")
                 if column.kind not in SIZED or listed[at].kind != column.kind or listed[at].length >= column.length:
                     raise TaosError(0x264B, "Only var-length columns can be widened")
                 listed[at] = replace(listed[at], length=column.length)
+                _within(stable.columns, stable.tags)
 
     def _sub(self, database: Database, stable: Stable, name: str, tags: dict[str, Any]) -> Sub:
         """The sub table; a new one gets ``tags``, an old one keeps its own."""
@@ -393,7 +433,7 @@ class Engine:
     def window(self, database: Database) -> tuple[int, int]:
         """The first and last time the database takes."""
         unit = PER_SECOND[database.precision]
-        return int((time.time() - database.keep_days * 86_400) * unit), LATEST[database.precision]
+        return int((time.time() - database.keep * 60) * unit), LATEST[database.precision]
 
     def _insert(self, blocks: list[Block], current: str | None) -> int:
         """SQL's INSERT, by the way of bound rows: everything is checked, then stored table by table."""
@@ -497,7 +537,7 @@ class Engine:
                         d.name,
                         int(d.options.get("vgroups", 2)),
                         len(d.owner),
-                        ",".join([f"{d.keep_days}d"] * 3),
+                        ",".join([_span(d.keep)] * 3),
                         int(d.options.get("buffer", 256)),
                         d.precision,
                         d.options.get("duration", "10d"),
@@ -508,19 +548,19 @@ class Engine:
                 names = ["stable_name", "db_name", "columns", "tags", "table_comment"]
                 rows = [[s.name, d.name, len(s.columns), len(s.tags), s.comment] for d, s in every if s.tags]
             case "ins_tables":
-                names = ["table_name", "db_name", "stable_name", "columns", "table_comment"]
+                names = ["table_name", "db_name", "stable_name", "columns", "table_comment", "type"]
                 rows = [
-                    [n, d.name, s.name if s.tags else None, len(s.columns), s.comment if not s.tags else None]
+                    [n, d.name, s.name, len(s.columns), None, "CHILD_TABLE"]
+                    if s.tags
+                    else [n, d.name, None, len(s.columns), s.comment or None, "NORMAL_TABLE"]
                     for d in self.databases.values()
                     for n, s in d.owner.items()
                 ]
             case "ins_columns":
                 names = ["table_name", "db_name", "table_type", "col_name", "col_type", "col_length"]
-                rows = [
-                    [s.name, d.name, "SUPER_TABLE" if s.tags else "NORMAL_TABLE", c.name, _typed(c), c.bytes]
-                    for d, s in every
-                    for c in s.columns
-                ]
+                kinds = [(d, s, s.name, "SUPER_TABLE" if s.tags else "NORMAL_TABLE") for d, s in every]
+                kinds += [(d, s, n, "CHILD_TABLE") for d, s in every if s.tags for n in s.subs]
+                rows = [[n, d.name, kind, c.name, _typed(c), c.bytes] for d, s, n, kind in kinds for c in s.columns]
             case "ins_tags":
                 names = ["table_name", "db_name", "stable_name", "tag_name", "tag_type", "tag_value"]
                 rows = [
@@ -539,8 +579,9 @@ def _lone(database: Database) -> list[Stable]:
 
 
 def _typed(column: Column) -> str:
+    """As information_schema tells it, which keeps the digits of a DECIMAL and a VARBINARY's length to itself."""
     word, length = column.described
-    return f"{word}({length})" if column.kind in SIZED else word
+    return f"{word}({length})" if column.kind in TEXTS else word.partition("(")[0]
 
 
 def _described(stable: Stable, _database: Database, *, lone: bool) -> Answer:
@@ -549,16 +590,101 @@ def _described(stable: Stable, _database: Database, *, lone: bool) -> Answer:
     for column in (*stable.columns, *stable.tags):
         tag = column in stable.tags
         word, length = column.described
-        rows.append([column.name, word, length, "TAG" if tag else column.note, "delta-i", "lz4", "medium"])
+        codec = ("disabled", "disabled", "disabled") if tag else column.codec
+        rows.append([column.name, word, length, "TAG" if tag else column.note, *codec])
     return Answer.listed(["field", "type", "length", "note", "encode", "compress", "level"], rows)
 
 
-def _days(text: str) -> int:
-    match = _KEEP.match(text.split(",", maxsplit=1)[0])
-    if match is None:
+_CHANGEABLE = {
+    name: re.compile(rf"{values}$", re.IGNORECASE)
+    for name, values in {
+        "buffer": r"([3-9]|[1-9]\d{1,3}|1[0-5]\d{3}|16[0-3]\d{2}|1638[0-4])",
+        "cachemodel": "(none|last_row|last_value|both)",
+        "cachesize": r"[1-9]\d*",
+        "keep": r"\d+[mhd]?(,\d+[mhd]?){0,2}",
+        "minrows": r"\d+",
+        "pages": r"(6[4-9]|[7-9]\d|[1-9]\d{2,})",
+        "replica": "[13]",
+        "stt_trigger": r"\d+",
+        "wal_fsync_period": r"\d+",
+        "wal_level": "[12]",
+        "wal_retention_period": r"-?\d+",
+        "wal_retention_size": r"-?\d+",
+    }.items()
+}
+_DATABASE_OPTIONS = _CHANGEABLE | {
+    name: re.compile(rf"{values}$", re.IGNORECASE)
+    for name, values in {
+        "comp": "[0-2]",
+        "duration": r"\d+[mhd]?",
+        "maxrows": r"\d+",
+        "pagesize": r"\d+",
+        "precision": r"\w+",
+        "single_stable": "[01]",
+        "table_prefix": r"-?\d+",
+        "table_suffix": r"-?\d+",
+        "tsdb_pagesize": r"\d+",
+        "vgroups": r"[1-9]\d{0,3}",
+    }.items()
+}
+
+
+def _permitted(options: dict[str, str], known: dict[str, re.Pattern[str]]) -> None:
+    for name, value in options.items():
+        if name not in known:
+            raise syntax(name)
+        if not known[name].match(value):
+            raise TaosError(0x2619, f"Invalid option {name}: {value}")
+
+
+def _proper(made: Create) -> None:
+    """What the server refuses when a table is made."""
+    columns, tags = made.columns, made.tags
+    if not columns or columns[0].kind != TIMESTAMP:
+        raise TaosError(0x2641, "First column must be timestamp")
+    if columns[0].note or any(c.note for c in columns[2:]) or any(t.note for t in tags):
+        raise TaosError(0x2678, "primary key column must be the second column")
+    if len({c.name for c in (*columns, *tags)}) < len((*columns, *tags)):
+        raise TaosError(0x263C, "Duplicated column names")
+    if len(columns) < 2:
+        raise TaosError(0x263F, "Invalid number of columns")
+    if set(made.options) - {"comment", "ttl"}:
+        raise syntax(str(made.options))
+    _commented(made.options.get("comment", ""))
+    if any(t.kind in DECIMALS for t in tags) or any(t.compress or t.level for t in tags):
+        raise syntax("TAGS")
+    _within(columns, tags)
+
+
+def _within(columns: list[Column], tags: list[Column]) -> None:
+    if sum(c.bytes for c in columns) > 65_531:
+        raise TaosError(0x263E, "Row length exceeds max length 65531")
+    if len(tags) > 128:
+        raise TaosError(0x2643, "Invalid number of tag columns")
+    if sum(t.bytes for t in tags) > 16_384:
+        raise TaosError(0x263D, "Invalid total length of tags")
+    if any(c.kind in SIZED and c.length < 1 for c in (*columns, *tags)):
+        raise TaosError(0x2642, "Invalid length of a column")
+
+
+def _commented(text: str) -> None:
+    if len(text.encode()) > 1_024:
+        raise TaosError(0x264E, "Comment is too long")
+
+
+def _minutes(text: str) -> int:
+    """The longest of the spans that KEEP may have."""
+    found = [_KEEP.fullmatch(part) for part in text.split(",")]
+    if None in found:
         raise syntax(text)
-    amount = int(match[1])
-    return {"m": amount // 1440, "h": amount // 24}.get(match[2], amount)
+    return max(int(m[1]) * {"m": 1, "h": 60}.get(m[2], 1_440) for m in found if m is not None)
+
+
+def _span(minutes: int) -> str:
+    for unit, size in (("d", 1_440), ("h", 60)):
+        if minutes % size == 0:
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"
 
 
 def _known(name: str, columns: dict[str, Column]) -> Column:

@@ -6,7 +6,20 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .kinds import DECIMAL, DECIMAL64, KEYS, NUMBERS, SIZED, Column, TaosError, syntax
+from .kinds import (
+    COMPRESSIONS,
+    DECIMAL,
+    DECIMAL64,
+    DOUBLE,
+    FLOAT,
+    KEYS,
+    LEVELS,
+    NUMBERS,
+    SIZED,
+    Column,
+    TaosError,
+    syntax,
+)
 
 _TOKEN = re.compile(
     r"""\s+ | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?[a-zA-Z]?) | (?P<name>[A-Za-z_]\w*) | `(?P<quoted>[^`]*)`
@@ -79,6 +92,7 @@ class Alter:
     action: str  # "add column", "set tag", "comment", "option" ...
     column: Column | None = None
     value: Any = None
+    stable: bool = False  # ALTER STABLE
 
 
 @dataclass(slots=True)
@@ -263,14 +277,28 @@ class Parser:
         note = ""
         if self._word("primary", "key") or self._word("composite", "key"):
             if kind not in KEYS:
-                raise TaosError(0x2600, "Invalid column type for primary key")
+                raise TaosError(0x2679, "primary key column must be of type int, uint, bigint, ubigint, and varchar")
             note = "COMPOSITE KEY"
-        if self._word("comment"):
-            self._at += 1
-        for option in ("encode", "compress", "level"):
-            if self._word(option):
-                self._at += 1
-        return Column(name, kind, length, precision, scale, note)
+        compress, level = self._codec(kind)
+        return Column(name, kind, length, precision, scale, note, compress, level)
+
+    def _codec(self, kind: int) -> tuple[str, str]:
+        if self._word("encode"):
+            self._text()
+        compress = self._text().lower() if self._word("compress") else ""
+        level = self._text().lower() if self._word("level") else ""
+        if compress not in ("", *COMPRESSIONS) or level not in ("", *LEVELS):
+            raise TaosError(0x2600, "Invalid compress or level")
+        if compress == "tsz" and kind not in (0, FLOAT, DOUBLE):
+            raise TaosError(0x2600, "Invalid compress param")
+        return compress, LEVELS.get(level, "")
+
+    def _text(self) -> str:
+        token = self._peek()
+        if token.kind != "text":
+            raise self._near()
+        self._at += 1
+        return token.value
 
     def _columns(self) -> list[Column]:
         self._need("(")
@@ -284,11 +312,18 @@ class Parser:
         found: dict[str, str] = {}
         while self._peek().kind == "name":
             word = self._identifier()
-            found[word] = self._peek().value
-            self._at += 1
+            found[word] = self._setting()
         if self._peek().kind != "end" and not self._op(";"):
             raise self._near()
         return found
+
+    def _setting(self) -> str:
+        """The value of an option; of KEEP there may be three."""
+        token = self._peek()
+        if token.kind not in ("number", "text", "name"):
+            raise self._near()
+        self._at += 1
+        return f"{token.value},{self._setting()}" if token.kind == "number" and self._op(",") else token.value
 
     def _create(self) -> Create:
         self._words("create")
@@ -320,12 +355,20 @@ class Parser:
     def _alter(self) -> Alter:
         self._words("alter")
         what = self._identifier()
+        if what not in ("database", "stable", "table"):
+            raise self._near()
         name = self._name()
         if what == "database":
-            option = self._identifier()
-            return Alter(name, "option", value=(option, self._peek().value))
+            return Alter(name, "option", value=self._options())
+        change = self._alteration(name)
+        change.stable = what == "stable"
+        if self._peek().kind != "end" and not self._op(";"):
+            raise self._near()
+        return change
+
+    def _alteration(self, name: Name) -> Alter:
         if self._word("comment"):
-            return Alter(name, "comment", value=self._peek().value)
+            return Alter(name, "comment", value=self._text())
         if self._word("set", "tag"):
             found = []
             while True:
@@ -335,10 +378,19 @@ class Parser:
                 if not self._op(","):
                     return Alter(name, "set tag", value=found)
         verb, noun = self._identifier(), self._identifier()
-        if verb not in ("add", "drop", "modify") or noun not in ("column", "tag"):
+        if noun not in ("column", "tag"):
             raise self._near()
-        column = Column(self._identifier(), 0) if verb == "drop" else self._column()
-        return Alter(name, f"{verb} {noun}", column)
+        if verb == "rename":
+            return Alter(name, f"rename {noun}", Column(self._identifier(), 0), self._identifier())
+        if verb not in ("add", "drop", "modify"):
+            raise self._near()
+        if verb == "drop":
+            return Alter(name, f"drop {noun}", Column(self._identifier(), 0))
+        if verb == "modify" and noun == "column" and self._peek(1).value.lower() in ("encode", "compress", "level"):
+            column = Column(self._identifier(), 0)
+            compress, level = self._codec(0)
+            return Alter(name, "compress", column, (compress, level))
+        return Alter(name, f"{verb} {noun}", self._column())
 
     # rows
 

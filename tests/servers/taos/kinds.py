@@ -49,6 +49,15 @@ SIZED = frozenset({VARCHAR, NCHAR, VARBINARY})
 TEXTS = frozenset({VARCHAR, NCHAR})
 DECIMALS = frozenset({DECIMAL, DECIMAL64})
 KEYS = frozenset({INT, UINT, BIGINT, UBIGINT, VARCHAR})  # what the second part of a composite key may be
+_CODECS = (
+    dict.fromkeys((INT, UINT), ("simple8b", "lz4"))
+    | dict.fromkeys((TINYINT, SMALLINT, UTINYINT, USMALLINT), ("simple8b", "zlib"))
+    | dict.fromkeys((BIGINT, UBIGINT, TIMESTAMP), ("delta-i", "lz4"))
+    | dict.fromkeys((FLOAT, DOUBLE), ("delta-d", "lz4"))
+    | {BOOL: ("bit-packing", "zstd")}
+)
+COMPRESSIONS = frozenset({"lz4", "zlib", "zstd", "tsz", "xz", "disabled"})
+LEVELS = {"h": "high", "m": "medium", "l": "low", "high": "high", "medium": "medium", "low": "low"}
 PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 PRECISIONS = ("ms", "us", "ns")
 LATEST = {"ms": 31_556_995_200_000, "us": 31_556_995_200_000_000, "ns": 9_214_646_400_000_000_000}
@@ -77,6 +86,14 @@ class Column:
     precision: int = 0
     scale: int = 0
     note: str = ""
+    compress: str = ""  # empty: the type's own
+    level: str = ""
+
+    @property
+    def codec(self) -> tuple[str, str, str]:
+        """Encoding, compression and level as DESCRIBE shows them; the defaults are the manual's."""
+        encode, compress = _CODECS.get(self.kind, ("disabled", "zstd" if self.kind in SIZED else "lz4"))
+        return encode, self.compress or compress, self.level or "medium"
 
     @property
     def bytes(self) -> int:

@@ -154,6 +154,6 @@ class Database:
     name: str
     options: dict[str, str]
     precision: str
-    keep_days: int
+    keep: int  # minutes
     stables: dict[str, Stable] = field(default_factory=dict)
     owner: dict[str, Stable] = field(default_factory=dict)  # sub table -> its super table
