@@ -172,20 +172,20 @@ class RedisDatabase:
 
         return await self._surely(ask)
 
-    async def keys(self, pattern: bytes, kind: str) -> set[bytes]:
-        """The keys of this Redis type that match; those that come or go meanwhile may be among them."""
+    async def keys(self, pattern: bytes, kind: str | None = None) -> set[bytes]:
+        """The keys (of this Redis type) that match; those that come or go meanwhile may be among them."""
+        words: list[str | bytes] = ["MATCH", pattern, *(["TYPE", kind] if kind is not None else [])]
 
         async def search() -> set[bytes]:
-            found: set[bytes] = set()
-            for server in self.servers:
-                cursor = b"0"
-                while True:
-                    words = command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000, "TYPE", kind)
-                    cursor, keys = await _told(server, words)
-                    found.update(keys)
-                    if int(cursor) == 0:
-                        break
-            return found
+            return {key for server in self.servers for key in await _scanned(server, words, None)}
+
+        return await self._surely(search)
+
+    async def some_keys(self, most: int) -> list[bytes]:
+        """About ``most`` keys of each server, whichever come first."""
+
+        async def search() -> list[bytes]:
+            return [key for server in self.servers for key in await _scanned(server, [], most)]
 
         return await self._surely(search)
 
@@ -309,6 +309,16 @@ class RedisDatabase:
 
     def _nodes(self) -> str:
         return ",".join(f"{host}:{port}" for host, port in self._place.nodes)
+
+
+async def _scanned(server: Server, words: Sequence[str | bytes], most: int | None) -> dict[bytes, None]:
+    found: dict[bytes, None] = {}
+    cursor = b"0"
+    while True:
+        cursor, keys = await _told(server, command("SCAN", cursor, *words, "COUNT", 1000))
+        found.update(dict.fromkeys(keys))
+        if int(cursor) == 0 or (most is not None and len(found) >= most):
+            return found
 
 
 async def _asked(server: Server, words: bytes) -> Any:

@@ -103,7 +103,7 @@ def rows(table: Table, texts: Texts) -> pa.Table:
     columns = []
     for field in table.schema:
         try:
-            columns.append(_typed(pa.array(texts[field.name], pa.binary()), field.type))
+            columns.append(typed(texts[field.name], field.type))
         except pa.ArrowInvalid as exc:
             raise ConfigError(
                 f"{table.where or table.name}: a key of table {table.name} holds a {field.name} that is no "
@@ -112,7 +112,9 @@ def rows(table: Table, texts: Texts) -> pa.Table:
     return pa.table(columns, schema=pa.schema([pa.field(f.name, f.type) for f in table.schema]))
 
 
-def _typed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+def typed(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
+    """The texts of one column as its values. Raises pa.ArrowInvalid where one is none."""
+    texts = pa.array(values, pa.binary())
     if pa.types.is_binary(kind):
         return texts
     words = texts.cast(pa.string())

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.ports import Query
-from mystocks_ingest.schema.keyspace import KeySpace, Kind, default
+from mystocks_ingest.schema.keyspace import KeySpace, Kind
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.redis import decoding
 from mystocks_ingest.sinks.redis.database import Command, RedisDatabase
+from mystocks_ingest.sinks.redis.dialect import space_of
 from mystocks_ingest.sinks.redis.encoding import Call, as_text, calls, command, guard_of, slot_of
 
 SLICE_ROWS = 1_500  # encoded while Redis is busy with the slice before
@@ -36,7 +37,11 @@ class RedisSink:
 
     @classmethod
     async def opened(cls, database: RedisDatabase, tables: Iterable[Table]) -> Self:
-        """A sink for these tables. Raises ConfigError when their keys would be mixed up."""
+        """A sink for these tables. Raises ConfigError when their keys would be mixed up.
+
+        Redis makes nothing ahead, so there is nothing to ensure. What is stored is not looked at here: that is sampling,
+        RedisTarget's work, and a stray key refuses its own row, not the sink.
+        """
         taken: dict[str, Table] = {}
         for table in tables:
             space = space_of(table)
@@ -130,11 +135,6 @@ class RedisSink:
 
 
 _TYPES = {Kind.HASH: "hash", Kind.MAP: "hash", Kind.SET: "set"}
-
-
-def space_of(table: Table) -> KeySpace:
-    """Where the table's rows lie."""
-    return table.key_space or default(table.name, table.key)
 
 
 def _command(name: str, key: str | bytes, *words: str | bytes | int) -> Command:
