@@ -1,10 +1,11 @@
-"""``doctor``: is everything in place? Settings and where each came from, packages, disk, store, calendar, vendors."""
+"""``doctor``: is everything in place? Settings and where each came from, packages, disk, stores, calendar, vendors."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -18,12 +19,15 @@ from mystocks_ingest.cli.arguments import as_json, today
 from mystocks_ingest.cli.printing import document, table
 
 if TYPE_CHECKING:
+    from mystocks_ingest.errors import Drifted
+    from mystocks_ingest.schema.tables import Table
     from mystocks_ingest.service import Service
     from mystocks_ingest.settings import Settings
 
 PACKAGES = ("akshare", "baostock", "tushare", "duckdb", "pandas", "pyarrow")
 FREE_BYTES = 2 * 10**9  # ten years of daily bars of the whole market take about 1 GB, and DuckDB needs room to write
 HORIZON_DAYS = 30
+STORE_SECONDS = 30.0  # after which a database is given up
 
 
 class Health(StrEnum):
@@ -48,7 +52,10 @@ class Finding:
 @click.option("--online", is_flag=True, help="Call every source once; without this nothing leaves the machine.")
 @as_json
 def doctor(*, online: bool, json: bool) -> int:
-    """Check settings, store, calendar, disk and packages."""
+    """Check settings, databases, store, calendar, disk and packages.
+
+    Databases named in MYSTOCKS_STORES are opened as a backfill opens them: what is missing there is made.
+    """
     from mystocks_ingest.cli import process
     from mystocks_ingest.settings import origins
 
@@ -106,16 +113,84 @@ def _shown(folder: Path) -> str:
 
 
 async def _service(settings: Settings, *, online: bool) -> list[Finding]:
+    """Each named database by itself, whatever the others do; then what all of them together are needed for."""
+    from mystocks_ingest import service, sources
+    from mystocks_ingest.errors import ConfigError
+
+    try:
+        _, homes = service.described(settings)
+    except ConfigError as exc:
+        return [Finding("tables", Health.WRONG, str(exc))]
+    named = [name for name in settings.stores.split(",") if name]
+    found = await asyncio.gather(*(_database(settings, name, homes[name]) for name in named))
+    findings = [finding for each in found for finding in each]
+    if all(each[0].health is Health.OK for each in found):
+        findings += await _together(settings)
+    else:
+        findings += [
+            await _embedded(settings),
+            Finding("calendar", Health.NOTE, "not looked at while a database is away"),
+        ]
+    if online:
+        findings += [await _reach(settings, name) for name in sources.names()]
+    return findings
+
+
+async def _database(settings: Settings, store: str, tables: Sequence[Table]) -> list[Finding]:
+    """Version, latency and what should be different there; or the one sentence that a backfill would end with."""
+    from mystocks_ingest.cli.process import clock
+    from mystocks_ingest.errors import IngestError
+    from mystocks_ingest.flow.migrate import Startup
+    from mystocks_ingest.sinks.examination import examined
+
+    start = Startup(apply=settings.schema_at_start == "apply", now=clock)
+    try:
+        well = await examined(store, settings, tables, now=clock, ensure=start, seconds=STORE_SECONDS)
+    except IngestError as exc:
+        return [Finding(store, Health.WRONG, " ".join(str(exc).split()))]
+    answers = f"{well.server.version}, {well.tables} tables, answers in {well.latency_seconds * 1000:.1f} ms"
+    return [
+        Finding(store, Health.OK, answers),
+        *(Finding(store, Health.WRONG, sentence) for sentence in _blocked(start.blocked)),
+        *(Finding(store, Health.NOTE, *doubt.split("; ", 1)) for doubt in well.server.doubts),
+    ]
+
+
+def _blocked(blocked: Mapping[Table, Drifted]) -> Iterator[str]:
+    """Why tables are not written to; what holds for many of them is said once."""
+    reasons: dict[str, list[Table]] = {}
+    for held, drifted in blocked.items():
+        reasons.setdefault(str(drifted).removeprefix(f"{held.where or held}: "), []).append(held)
+    for reason, tables in reasons.items():
+        if len(tables) == 1:
+            yield str(blocked[tables[0]])
+        else:
+            yield f"{reason} (until then {len(tables)} tables are not written to)"
+
+
+async def _embedded(settings: Settings) -> Finding:
+    from mystocks_ingest.errors import ConfigError, IngestError, StoreBusy
+    from mystocks_ingest.sinks.embedded import EmbeddedDatabase
+
+    try:
+        async with EmbeddedDatabase(settings.state_dir):
+            return Finding("store", Health.OK, "opens")
+    except StoreBusy as exc:
+        return Finding("store", Health.NOTE, str(exc))
+    except ConfigError as exc:
+        return Finding("store", Health.WRONG, str(exc))
+    except IngestError as exc:
+        return Finding("store", Health.WRONG, str(exc), "look at the disk, then try again")
+
+
+async def _together(settings: Settings) -> list[Finding]:
     from mystocks_ingest import service
     from mystocks_ingest.cli.process import clock
     from mystocks_ingest.errors import ConfigError, IngestError, StoreBusy
 
     try:
         async with service.opened(settings, now=clock) as opened:
-            findings = [Finding("store", Health.OK, "opens"), await _calendar(opened)]
-            if online:
-                findings += [await _reach(opened, name) for name in opened.source_names]
-            return findings
+            return [Finding("store", Health.OK, "opens"), await _calendar(opened)]
     except StoreBusy as exc:
         return [Finding("store", Health.NOTE, str(exc))]
     except ConfigError as exc:
@@ -143,14 +218,22 @@ async def _calendar(opened: Service) -> Finding:
     )
 
 
-async def _reach(opened: Service, name: str) -> Finding:
+async def _reach(settings: Settings, name: str) -> Finding:
+    from mystocks_ingest import sources
+    from mystocks_ingest.cli.process import clock
     from mystocks_ingest.errors import ConfigError, Denied, IngestError, outcome_of
 
     try:
-        await opened.source(name).probe()
+        source = sources.open_source(name, settings, now=clock)
+    except ConfigError as exc:
+        return Finding(name, Health.NOTE, f"not set up: {exc}")
+    try:
+        await source.probe()
     except ConfigError as exc:
         return Finding(name, Health.NOTE, f"not set up: {exc}")
     except IngestError as exc:
         remedy = "check its account and settings" if isinstance(exc, Denied) else "try again later"
         return Finding(name, Health.WRONG, f"{outcome_of(exc)}: {exc}", remedy)
+    finally:
+        await source.aclose()
     return Finding(name, Health.OK, "answers")

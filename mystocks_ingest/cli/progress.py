@@ -166,10 +166,10 @@ class PlainLines(_Progress):
             now = self.tally.clock()
             if now - self._waits_said.get(values["store"], -LINE_SECONDS) >= LINE_SECONDS:
                 self._waits_said[values["store"]] = now
-                self._say("waiting for {store}, since {seconds:.0f} s: {reason}".format(**values))
+                self._say(f"waiting for {values['store']}, since {float(values['seconds']):.0f} s: {values['reason']}")
         elif event == "returned":
             self._waits_said.pop(values["store"], None)
-            self._say("{store} is back after {seconds:.0f} s".format(**values))
+            self._say(f"{values['store']} is back after {float(values['seconds']):.0f} s")
         if self.tally.clock() - self._said_at >= LINE_SECONDS:
             self._said_at = self.tally.clock()
             for line in self._changed():

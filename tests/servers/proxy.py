@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +19,9 @@ class Proxy:
     Runs in a thread of its own, so that a test's stalled event loop does not stall the wire.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, instead: Mapping[bytes, bytes] | None = None) -> None:
+        """``instead``: what passes, in either direction, is replaced so; old and new are equally long."""
+        self._instead = instead or {}
         self._target = (host, port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
@@ -147,6 +149,8 @@ class Proxy:
                     self._left = None
                     self._at_limit()
                     await self._flowing.wait()
+            for old, new in self._instead.items():
+                read = read.replace(old, new)
             writer.write(read)
             await writer.drain()
         raise ConnectionResetError
