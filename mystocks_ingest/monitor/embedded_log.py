@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from mystocks_ingest.errors import Rejected
 from mystocks_ingest.monitor.entries import Cell, Entry
 from mystocks_ingest.monitor.journal import Database
 from mystocks_ingest.monitor.questions import Question
@@ -157,7 +158,10 @@ def _replace(
         values: list[object] = [row.get(column.name) for row in rows]
         if column.kind == "moment":
             values = [None if v is None else datetime.fromisoformat(str(v)) for v in values]
-        arrays.append(pa.array(values, _ARROW[column.kind]))
+        try:
+            arrays.append(pa.array(values, _ARROW[column.kind]))
+        except (pa.ArrowException, ValueError, TypeError) as exc:
+            raise Rejected(f"{table.name}.{column.name}: {exc}") from exc
     with _seen(connection, pa.table(arrays, names=["id", *(c.name for c in table.columns)])):
         connection.execute(f"DELETE FROM {DATABASE}.{table.name} WHERE id IN (SELECT id FROM log_rows)")  # noqa: S608
         connection.execute(f"INSERT INTO {DATABASE}.{table.name} BY NAME SELECT * FROM log_rows")  # noqa: S608
