@@ -1,0 +1,156 @@
+"""When something is due by the exchange's day: ``after close + 30 min``, ``before open``, cron, ``every 3 s in session``.
+
+Times are Shanghai's. The exchange opens at 09:15 with the opening auction and closes at 15:00; it is in session
+09:15-11:30 and 13:00-15:00 of a trading day. Beyond the calendar's horizon every weekday counts as a trading day, and
+the firing says that this was assumed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal
+
+from cronsim import CronSim, CronSimError
+
+from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.market.calendar import Calendar
+from mystocks_ingest.market.sessions import CLOSE, ZONE
+
+OPEN = time(9, 15)
+IN_SESSION = ((OPEN, time(11, 30)), (time(13), CLOSE))
+BEFORE_OPEN = timedelta(minutes=30)  # of a plain ``before open``
+_SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
+_DURATION = r"(?P<amount>\d+)\s*(?P<unit>s|sec|min|m|h)"
+_AROUND = re.compile(rf"^(?P<side>before|after)\s+(?P<event>open|close)(\s*[+-]?\s*{_DURATION})?$")
+_EVERY = re.compile(rf"^every\s+{_DURATION}(?P<inside>\s+in\s+session)?$")
+_CRON = re.compile(r"^cron\s+(?P<fields>\S+(\s+\S+){4})(?P<sessions>\s+on\s+sessions)?$")
+FORMS = "`after close + 30 min`, `before open`, `every 3 s in session`, `every 1 h`, `cron 30 18 * * 1-5 [on sessions]`"
+_FAR = 400  # days looked ahead for a session or a cron day
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """``at`` (aware, UTC) is when it is due. ``assumed``: the calendar does not know that day."""
+
+    at: datetime
+    assumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """Once a trading day, ``offset`` from an event of it."""
+
+    event: Literal["open", "close"]
+    offset: timedelta
+
+    def after(self, moment: datetime, calendar: Calendar) -> Firing:
+        """The first firing later than ``moment`` (aware)."""
+        start = moment.astimezone(ZONE).date() - timedelta(days=1) - abs(self.offset)
+        for day, assumed in _sessions(start, calendar):
+            clock = OPEN if self.event == "open" else CLOSE
+            at = datetime.combine(day, clock, ZONE) + self.offset
+            if at > moment:
+                return Firing(at.astimezone(UTC), assumed)
+        raise ConfigError(f"no trading day within {_FAR} days of {start}: refresh the calendar")
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Again and again, counted from midnight; ``in_session``: only while the exchange is."""
+
+    interval: timedelta
+    in_session: bool = False
+
+    def after(self, moment: datetime, calendar: Calendar) -> Firing:
+        """The first firing later than ``moment`` (aware). The session's ends are among the firings."""
+        local = moment.astimezone(ZONE)
+        midnight = datetime.combine(local.date(), time(), ZONE)
+        count = (local - midnight) // self.interval + 1
+        at = midnight + count * self.interval
+        if not self.in_session:
+            tomorrow = midnight + timedelta(days=1)
+            return Firing(min(at, tomorrow).astimezone(UTC))
+        for day, assumed in _sessions(local.date(), calendar):
+            for opens, closes in IN_SESSION:
+                first, last = datetime.combine(day, opens, ZONE), datetime.combine(day, closes, ZONE)
+                if local < first:
+                    return Firing(first.astimezone(UTC), assumed)
+                if local < last:
+                    return Firing(min(at, last).astimezone(UTC), assumed)
+        raise ConfigError(f"no trading day within {_FAR} days of {local.date()}: refresh the calendar")
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """Five fields, Shanghai time; ``on_sessions``: only on trading days."""
+
+    fields: str
+    on_sessions: bool = False
+
+    def after(self, moment: datetime, calendar: Calendar) -> Firing:
+        """The first firing later than ``moment`` (aware)."""
+        local = moment.astimezone(ZONE).replace(tzinfo=None)  # cron's own zone has no summer time
+        for found in CronSim(self.fields, local):
+            day = found.date()
+            if (found - local).days > _FAR:
+                break
+            known = calendar.first <= day <= calendar.last
+            if self.on_sessions and not (calendar.is_open(day) if known else day.weekday() < 5):
+                continue
+            assumed = self.on_sessions and not known
+            return Firing(found.replace(tzinfo=ZONE).astimezone(UTC), assumed)
+        raise ConfigError(f"`cron {self.fields}` never comes within {_FAR} days")
+
+
+When = Around | Every | Cron
+
+
+def parse(text: str) -> When:
+    """``text`` as jobs.yaml has it. Raises ConfigError naming the forms there are."""
+    words = " ".join(text.split())
+    if match := _AROUND.match(words.lower()):
+        side, event = match["side"], match["event"]
+        length = _length(match["amount"], match["unit"]) if match["amount"] else None
+        if side == "before" and length is None and event == "open":
+            length = BEFORE_OPEN
+        length = length or timedelta()
+        if length >= timedelta(days=1):
+            raise ConfigError(f"{text!r} is a day or more away from the {event}: name the time with cron")
+        return Around("open" if event == "open" else "close", -length if side == "before" else length)
+    if match := _EVERY.match(words.lower()):
+        length = _length(match["amount"], match["unit"])
+        if not timedelta() < length <= timedelta(days=1):
+            raise ConfigError(f"{text!r}: the interval must be longer than nothing and a day at most")
+        return Every(length, in_session=match["inside"] is not None)
+    if match := _CRON.match(words):
+        try:
+            CronSim(match["fields"], datetime(2026, 1, 1))  # noqa: DTZ001 - cron's fields know no zone
+        except CronSimError as exc:
+            raise ConfigError(f"{text!r} is no cron line ({exc}): minute hour day month weekday") from exc
+        return Cron(match["fields"], on_sessions=match["sessions"] is not None)
+    raise ConfigError(f"cannot read {text!r} as a time; write {FORMS}")
+
+
+def in_session(moment: datetime, calendar: Calendar) -> bool:
+    """Whether quotes move at ``moment`` (aware): opening auction, morning, afternoon, closing auction."""
+    local = moment.astimezone(ZONE)
+    known = calendar.first <= local.date() <= calendar.last
+    if not (calendar.is_open(local.date()) if known else local.weekday() < 5):
+        return False
+    return any(opens <= local.time() < closes for opens, closes in IN_SESSION)
+
+
+def _length(amount: str, unit: str) -> timedelta:
+    return timedelta(seconds=int(amount) * _SECONDS[unit])
+
+
+def _sessions(start: date, calendar: Calendar) -> Iterator[tuple[date, bool]]:
+    """Trading days from ``start`` on, and whether each is only assumed."""
+    for ahead in range(_FAR):
+        day = start + timedelta(days=ahead)
+        known = calendar.first <= day <= calendar.last
+        if calendar.is_open(day) if known else day.weekday() < 5:
+            yield day, not known
