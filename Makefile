@@ -44,7 +44,7 @@ faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, 
 	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_fault_matrix.py
 
 .PHONY: docs
-docs: $(ready) ## write docs/datasets.md anew from the registry
+docs: $(ready) ## write docs/datasets.md and config/tables.schema.json anew
 	@$(python) docs/generate.py
 
 .PHONY: lock

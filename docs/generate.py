@@ -1,4 +1,7 @@
-"""Writes docs/datasets.md from the registry of datasets (``make docs``); a test holds the two together."""
+"""Writes docs/datasets.md from the registry of datasets, and config/tables.schema.json from the reader of table files.
+
+``make docs`` runs it; tests hold each pair together.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from mystocks_ingest.market.datasets import DATASETS, Dataset, Field
+from mystocks_ingest.schema.document import editors
 
 PAGE = Path(__file__).with_name("datasets.md")
+SCHEMA = Path(__file__).parents[1] / "config" / "tables.schema.json"
 
 _HEAD = """\
 # Datasets
@@ -54,6 +59,7 @@ def page() -> str:
 
 def main() -> int:
     PAGE.write_text(page(), encoding="utf-8")
+    SCHEMA.write_text(editors.text(), encoding="utf-8")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
@@ -12,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     NonNegativeInt,
     PositiveInt,
     StringConstraints,
@@ -19,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from mystocks_ingest.schema.document.places import SPELLINGS
 from mystocks_ingest.schema.document.values import VARIABLE, Template
@@ -109,6 +112,16 @@ def _indexed(value: object) -> object:
     return {"columns": value} if isinstance(value, str | list) else value
 
 
+@dataclass(frozen=True, eq=False)
+class _Or:
+    """For editors: the entry may be written in one of these short forms too."""
+
+    short: tuple[Mapping[str, Any], ...]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(core), *(dict(form) for form in self.short)]}
+
+
 _REST: dict[str, Any] = {"type": "string", "minLength": 1}
 _NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": NAME})
 Name = Annotated[str, _NAME_SCHEMA]  # its letters are looked at in `checks`, so that all else is looked at as well
@@ -131,6 +144,16 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
     spellings: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """With the other spellings, which an editor must not take for mistakes."""
+        reference = handler(core)
+        found = handler.resolve_ref_schema(reference)
+        for word in cls.spellings:
+            for other in SPELLINGS[word]:
+                found["properties"].setdefault(other, found["properties"][word])
+        return reference
 
     @model_validator(mode="before")
     @classmethod
@@ -197,7 +220,9 @@ class CompressionEntry(Entry):
     level: _Codec | None = None
 
 
-Compression = Annotated[CompressionEntry, BeforeValidator(_flagged)]
+Compression = Annotated[
+    CompressionEntry, BeforeValidator(_flagged), _Or(({"type": "boolean"}, {"type": "string", "minLength": 1}))
+]
 
 
 class TimescaleEntry(Entry):
@@ -209,6 +234,7 @@ class TimescaleEntry(Entry):
     )
 
     enabled: bool = True
+    is_hypertable: bool = True
     time_column: str | None = None
     chunk_interval: Span | None = None
     compression: Compression | None = None
@@ -242,12 +268,16 @@ class RedisEntry(Entry):
     stream_length: PositiveInt = 10_000
 
 
+_SHORT_INDEX = ({"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string"}, "minItems": 1})
+_KINDS = [*(d.value for d in Database), *(d.value.lower() for d in Database), "postgres", "timescaledb"]
+
+
 class TableEntry(Entry):
     """A table."""
 
     spellings = ("key", "timescaledb", "tdengine", "classification", "retention_days", "chunk_interval")
 
-    database_type: Annotated[Database, BeforeValidator(_database), WithJsonSchema({"type": "string"})]
+    database_type: Annotated[Database, BeforeValidator(_database), WithJsonSchema({"enum": _KINDS})]
     database_name: Annotated[str, BeforeValidator(_filled), WithJsonSchema({"type": ["string", "integer"]})]
     table_name: Name
     columns: Annotated[tuple[ColumnEntry, ...], "at least one"]
@@ -258,7 +288,7 @@ class TableEntry(Entry):
     time_column: str | None = None
     is_super_table: bool | None = None
     is_timescale_hypertable: bool | None = None
-    indexes: tuple[Annotated[IndexEntry, BeforeValidator(_indexed)], ...] = ()
+    indexes: tuple[Annotated[IndexEntry, BeforeValidator(_indexed), _Or(_SHORT_INDEX)], ...] = ()
     timescaledb: TimescaleEntry | None = None
     tdengine: TdengineEntry | None = None
     compression: Compression | None = None

@@ -96,7 +96,7 @@ def laid_out(entry: TableEntry) -> Layout:
         or (dataset.time if dataset is not None and dataset.time in by_name else None)
     )
     implied_super = bool(tagged) or (tdengine is not None and tdengine.is_super_table)
-    implied_hyper = timescale is not None and timescale.enabled
+    implied_hyper = timescale is not None and timescale.enabled and timescale.is_hypertable
     layout = Layout(
         entry,
         tuple(columns),

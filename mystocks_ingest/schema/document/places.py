@@ -20,7 +20,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "classification": ("data_classification", "category"),
     "retention_days": ("retention", "retention_period", "keep_days", "keep", "drop_after"),
     "chunk_interval": ("chunk_time_interval",),
-    "enabled": ("enable", "is_hypertable"),
+    "enabled": ("enable",),
     "compress_after": ("after", "after_days", "compress_after_days", "compression_after"),
     "segment_by": ("segmentby", "compress_segmentby", "compress_segment_by"),
     "order_by": ("orderby", "compress_orderby", "compress_order_by"),
