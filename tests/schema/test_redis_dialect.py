@@ -113,10 +113,9 @@ def test_a_stray_key_among_rows_stands_alone_and_stops_no_route() -> None:
 @pytest.mark.parametrize(
     ("table", "sample", "kind"),
     [
-        (QUOTE, Sample(b"quote:a", "string", -1, {}), "string"),
         (QUOTE, Sample(b"quote:a", "hash", -1, {b"a": json.dumps({"symbol": "a"}).encode()}), "map"),
         (MAP, Sample(b"position:a", "hash", -1, {b"symbol": b"a", b"volume": b"1"}), "hash"),
-        (SET, Sample(b"limit:up", "zset", -1, {}), "zset"),
+        (SET, Sample(b"limit:up", "hash", -1, {b"symbol": b"a"}), "hash"),
     ],
 )
 def test_a_key_space_without_any_row_of_its_kind_is_another_kind(table: Table, sample: Sample, kind: str) -> None:
@@ -125,6 +124,12 @@ def test_a_key_space_without_any_row_of_its_kind_is_another_kind(table: Table, s
     assert (change.option, change.before) == ("kind", kind)
     assert "give the table another pattern, or let them be deleted" in hazard(change, DIALECT)
     assert DIALECT.ddl(change)[0].endswith(" UNLINK")
+
+
+def test_one_key_of_another_type_is_a_stray_and_several_without_a_row_are_another_kind() -> None:
+    taken = [Sample(f"quote:{i}".encode(), "string", -1, {}) for i in range(2)]
+    assert differences(QUOTE, taken[0]) == ["drop quote:0 (a string, not a hash)"]
+    assert differences(QUOTE, *taken) == ["kind: string -> hash"]
 
 
 def test_a_maps_rows_are_looked_at_one_by_one() -> None:

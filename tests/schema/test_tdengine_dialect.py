@@ -258,14 +258,16 @@ def test_what_serves_the_file_is_no_difference() -> None:
     assert found(Place("ns", minutes("36h"))) == {"super table": "yes", "precision": "ns", "keep": "36h"}  # for export
 
 
-def test_a_coarser_precision_than_the_tables_need_is_told() -> None:
+def test_a_database_counts_as_fine_as_its_finest_table_and_each_asks_for_its_own() -> None:
     fine = replace(TICK, columns=(replace(TICK.columns[0], canonical=pa.timestamp("us", "UTC")), *TICK.columns[1:]))
-    dialect = TDengineDialect([fine, kept(None, name="other")])
-    assert dialect.shape(fine).settings["precision"] == "us"
-    assert found(Place("ms", minutes("3650d")), dialect) == {"super table": "yes"}
-    assert "counts time in ms, and the tables need us" in dialect.coarse("market_data", Place("ms", 1))
-    assert not dialect.coarse("market_data", Place("ns", 1))
+    other = kept(None, name="other")
+    dialect = TDengineDialect([fine, other])
     assert "PRECISION 'us'" in dialect.ddl(CreateDatabase("market_data"))[0]
+    assert dialect.shape(fine).settings["precision"] == "us"
+    assert "precision" not in dialect.shape(other).settings
+    for precision, shown in (("ms", "ms"), ("us", "us"), ("ns", "us")):
+        assert found(Place(precision, minutes("36500d")), dialect)["precision"] == shown  # type: ignore[arg-type]
+    assert "precision" not in found(Place("ns", minutes("36500d")), TDengineDialect([other, TICK]))
 
 
 @given(st.integers(1, 10**8))

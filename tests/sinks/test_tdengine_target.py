@@ -144,7 +144,8 @@ async def test_what_is_made_is_found_to_be_what_was_wanted(database: TDengineDat
     for table in tables:
         assert by_name[table.name] == target.dialect.shape(table)
     assert await planned(target, tables) == []
-    assert by_name["tick"].settings == {"super table": "yes", "precision": "us", "keep": "400d"}
+    assert by_name["tick"].settings == {"super table": "yes", "keep": "400d"}
+    assert by_name["fast"].settings == {"super table": "yes", "precision": "us", "keep": "400d"}
 
 
 async def test_exported_and_made_elsewhere_the_plan_is_empty(database: TDengineDatabase, name: str) -> None:

@@ -4,8 +4,9 @@ Redis makes nothing ahead: an empty key space is there as the file describes it,
 that exist, a bounded sample is compared with the file; a key that is not in the sample is not seen.
 
 A difference is
-- ``kind``: none of the sampled keys holds what the table's kind asks for (strings, or a map's rows where a row's fields
-  are wanted). Nothing can be read then, so the table's route stops; the remedy is another pattern, or to delete them.
+- ``kind``: none of the sampled keys holds what the table's kind asks for (a map's rows where a row's fields are wanted,
+  or several strings). Nothing can be read then, so the table's route stops; the remedy is another pattern, or to delete
+  them.
 - ``expire``: a key lives for ever where the file (or REDIS_EXPIRE_SECONDS) sets an end, lives longer than that, or has
   an end where none is wanted. It is mended in place.
 - a field that is no column: left over from a column the file no longer has, or a stranger's. It harms nobody and is
@@ -57,7 +58,7 @@ DATABASE = ""
 LOCK = "mystocks:schema:lock"
 _SLACK_SECONDS = 60  # a life may be that much longer than asked for and still count as the same
 _TYPED = re.compile(r"([A-Z][A-Z0-9 ]*?)(?:\((\d+)(?:, (\d+))?\))?$")
-_HELD = {Kind.HASH: "hash", Kind.MAP: "hash", Kind.SET: "set"}
+_KINDS = frozenset(k.value for k in Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,9 @@ class RedisDialect:
         others = Counter(k for k in kinds.values() if k != space.kind)
         options = dict(shape.settings)
         odd = list(strays)
-        if samples and not rows:
-            options["kind"] = others.most_common(1)[0][0]
+        commonest = others.most_common(1)[0] if samples and not rows else ("", 0)
+        if commonest[0] in _KINDS or commonest[1] > 1:
+            options["kind"] = commonest[0]
         else:
             odd += [_stray(s, f"{_a(kinds[s.key])}, not {_a(space.kind.value)}") for s in samples if s not in rows]
         odd += [_stray(s, why) for s in rows if (why := _unreadable(table, space, s))]
@@ -291,9 +293,10 @@ def _each(table: TableShape, *words: str, beside: bool = True) -> str:
 
 _CONNECT = ("+ping", "+client|setname", "+select", "+role", "+cluster|slots", "+asking")
 _READ = ("+scan", "+hgetall", "+smembers")
+_SAMPLE = ("+type", "+pttl", "+hrandfield")
 _WRITE = ("+fcall", "+function|load", "+hset", "+hget", "+hdel", "+sadd", "+srem", "+pexpire")
 _STRUCTURE = (
-    "+scan", "+type", "+pttl", "+hrandfield", "+hlen", "+scard",
+    "+scan", *_SAMPLE, "+hlen", "+scard",
     "+expire", "+persist", "+hdel", "+unlink", "+set", "+get", "+eval", "+function|load",
 )  # fmt: skip
 
@@ -307,7 +310,7 @@ def grants(
 ) -> list[str]:
     """ACL SETUSER for three users with no more rights than they need; ``<password>`` is to be filled in.
 
-    The writer is the service's: it stores, reads back and announces, through functions it loads itself. The reader is for
+    The writer is the service's: it stores, samples, reads and announces, through functions it loads itself. The reader is for
     other programs: it reads and listens, and can neither write nor load code. The migrator samples and mends what is
     stored. None of them reaches a key of another pattern, nor FLUSHALL, CONFIG, KEYS. A cluster's every node is to be told.
     """
@@ -320,7 +323,7 @@ def grants(
     secret = ["reset", "on", "><password>"]
     written = [f"~{k}" for k in (*keys, *streams)]
     users = {
-        writer: [*written, *channels, *_CONNECT, *_READ, *_WRITE, *sent],
+        writer: [*written, *channels, *_CONNECT, *_READ, *_SAMPLE, *_WRITE, *sent],
         reader: [*(f"%R~{k}" for k in (*keys, *streams)), *channels, *_CONNECT, *_READ, *heard],
         migrator: [*written, f"~{LOCK}", *_CONNECT, *_STRUCTURE],
     }

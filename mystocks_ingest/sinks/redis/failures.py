@@ -28,6 +28,10 @@ class NoLibrary(Exception):
     """The server does not know our functions: it is new, was restarted empty, or they were flushed."""
 
 
+class NoRight(ConfigError):
+    """The user's ACL does not have the command, the key or the channel."""
+
+
 class Lost(Unavailable):
     """The connection ended, or the server is no master any more: another try may find a better one at once."""
 
@@ -52,7 +56,7 @@ def translated(exc: BaseException, where: str) -> IngestError | NoLibrary | Move
             remedy = _REMEDIES["NOAUTH" if "authenticated" in text or "required" in text else "WRONGPASS"]
             return ConfigError(f"Redis at {where}: {remedy}")
         case redis_errors.NoPermissionError():
-            return ConfigError(f"Redis at {where}: {_REMEDIES['NOPERM'].format(text=text)}")
+            return NoRight(f"Redis at {where}: {_REMEDIES['NOPERM'].format(text=text)}")
         case ssl.SSLError():
             return ConfigError(f"Redis at {where}: no TLS with it ({text}): see REDIS_TLS and REDIS_TLS_CA")
         case redis_errors.ResponseError():
@@ -84,6 +88,8 @@ def _replied(exc: redis_errors.ResponseError, text: str, where: str) -> IngestEr
         return NoLibrary()
     if code == "READONLY":
         return Lost(f"Redis at {where} is a replica and takes no rows")
+    if code == "NOPERM":
+        return NoRight(f"Redis at {where}: {_REMEDIES[code].format(text=text)}")
     if code in _REMEDIES:
         return ConfigError(f"Redis at {where}: {_REMEDIES[code].format(text=text)}")
     if "unknown command" in text.lower() or "unknown subcommand" in text.lower():

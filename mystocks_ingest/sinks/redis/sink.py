@@ -14,6 +14,8 @@ from typing import Self
 import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.flow.migrate import Ensure, ensured
+from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.keyspace import KeySpace, Kind
 from mystocks_ingest.schema.tables import Table, writable
@@ -21,6 +23,10 @@ from mystocks_ingest.sinks.redis import decoding
 from mystocks_ingest.sinks.redis.database import Command, RedisDatabase
 from mystocks_ingest.sinks.redis.dialect import space_of
 from mystocks_ingest.sinks.redis.encoding import Call, as_text, calls, command, guard_of, slot_of
+from mystocks_ingest.sinks.redis.failures import NoRight
+from mystocks_ingest.sinks.redis.target import RedisTarget
+
+log = get("redis")
 
 SLICE_ROWS = 1_500  # encoded while Redis is busy with the slice before
 _READ_KEYS = 500
@@ -36,14 +42,15 @@ class RedisSink:
         self._database = database
 
     @classmethod
-    async def opened(cls, database: RedisDatabase, tables: Iterable[Table]) -> Self:
+    async def opened(cls, database: RedisDatabase, tables: Iterable[Table], *, ensure: Ensure = ensured) -> Self:
         """A sink for these tables. Raises ConfigError when their keys would be mixed up.
 
-        Redis makes nothing ahead, so there is nothing to ensure. What is stored is not looked at here: that is sampling,
-        RedisTarget's work, and a stray key refuses its own row, not the sink.
+        Redis makes nothing ahead: ``ensure`` looks at a sample of what is stored, and gives it the life that is asked
+        for. A user without the right to look may write all the same.
         """
+        wanted = tuple(tables)
         taken: dict[str, Table] = {}
-        for table in tables:
+        for table in wanted:
             space = space_of(table)
             for complaint in space.complaints(table.key):
                 raise ConfigError(f"{table.where or table.name}: {complaint}")
@@ -53,6 +60,10 @@ class RedisSink:
                     f"{table.where or table.name}: {table.name} and {twin.name} would share the keys {space.pattern}: "
                     "give one of them another pattern"
                 )
+        try:
+            await ensure(RedisTarget(database, wanted), wanted)
+        except NoRight as exc:
+            log.info("keys.unseen", reason=str(exc))
         return cls(database)
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:

@@ -7,8 +7,8 @@ defaults, counted numbers, comments of columns, indexes.
 The key is what TDengine makes of it: the time and, of a composite key, the second column. That rows live in a table
 per tag is how the sink writes them; which tags tell rows apart cannot be seen in the database.
 
-``precision`` and ``keep`` belong to a whole database. The precision is the finest any of its tables needs, and a finer
-one serves as well. KEEP is the longest ``retention`` of its tables; while one of them says none, no row may be deleted
+``precision`` and ``keep`` belong to a whole database. It is made with the finest precision any of its tables needs; a
+table whose times need a coarser one lives there as well. KEEP is the longest ``retention`` of its tables; while one of them says none, no row may be deleted
 and KEEP stays what it is. So the dialect is told all tables of the file; one that is told none compares table by table.
 """
 
@@ -123,7 +123,7 @@ class TDengineDialect:
             tuple(columns),
             key,
             comment=_clipped(table.comment),
-            options=self._set(need.precision, need.keep, super_table=bool(laid.tags)),
+            options=self._set(finest([table]), need.keep, super_table=bool(laid.tags)),
         )
 
     def found(self, database: str, name: str, place: Place, lines: Sequence[Described], comment: str) -> TableShape:
@@ -134,17 +134,12 @@ class TDengineDialect:
         columns = [ColumnShape(line.name, _seen(line, valued=line.name not in key)) for line in rest]
         columns += [ColumnShape(line.name, _seen(line, valued=False), is_tag=True) for line in tags]
         need = self._needs.get(database)
-        precision, keep = place.precision, place.keep if need is None or need.keep is not None else None
-        if need is not None and PRECISIONS.index(precision) >= PRECISIONS.index(need.precision):
-            precision = need.precision  # a finer one serves as well
-        return TableShape(
-            database,
-            name,
-            tuple(columns),
-            key,
-            comment=comment,
-            options=self._set(precision, keep, super_table=bool(tags)),
-        )
+        keep = place.keep if need is None or need.keep is not None else None
+        wanted = [finest([t]) for t in self._tables.get(database, ()) if t.name == name]
+        finer = bool(wanted) and PRECISIONS.index(place.precision) >= PRECISIONS.index(wanted[0])
+        precision = wanted[0] if finer else place.precision  # a finer one than is wanted serves as well
+        options = self._set(precision, keep, super_table=bool(tags), coarse=bool(wanted) and not finer)
+        return TableShape(database, name, tuple(columns), key, comment=comment, options=options)
 
     def fit(self, before: str, after: str) -> Fit:
         before, after = _bare(before), _bare(after)
@@ -213,20 +208,12 @@ class TDengineDialect:
             ),
         )
 
-    def coarse(self, database: str, place: Place) -> str:
-        """Why the tables of the file cannot live in the database as it is found; empty when they can."""
-        need = self._needs.get(database)
-        if need is None or PRECISIONS.index(place.precision) >= PRECISIONS.index(need.precision):
-            return ""
-        return (
-            f"database {database} in TDengine counts time in {place.precision}, and the tables need {need.precision}: "
-            "give them another database_name, for a precision cannot be changed"
-        )
-
-    def _set(self, precision: Precision, keep: int | None, *, super_table: bool) -> tuple[tuple[str, str], ...]:
+    def _set(
+        self, precision: Precision, keep: int | None, *, super_table: bool, coarse: bool = False
+    ) -> tuple[tuple[str, str], ...]:
         """The options worth a word: what is not TDengine's own, or the settings'."""
         told = [("super table", "yes")] if super_table else []
-        told += [("precision", precision)] if precision != PRECISIONS[0] else []
+        told += [("precision", precision)] if precision != PRECISIONS[0] or coarse else []
         told += [("keep", span(keep))] if keep is not None and keep != self._minutes(None) else []
         return tuple(told)
 

@@ -53,13 +53,8 @@ class TDengineSink:
     ) -> Self:
         """A sink whose databases and tables exist as described. Raises UnsafeChange when a stored one differs."""
         wanted = tuple(tables)
+        await ensure(TDengineTarget(database, wanted), wanted)
         sink = cls(database, now=now)
-        target = TDengineTarget(database, wanted)
-        places = await target.places()
-        for name in dict.fromkeys(t.database_name for t in wanted):
-            if name in places and (why := target.dialect.coarse(name, places[name])):
-                raise ConfigError(why)
-        await ensure(target, wanted)
         if not wanted:
             await sink.ping()
         return sink
