@@ -64,7 +64,7 @@ class EmbeddedLog:
         text = question.text.format(log=DATABASE)
         asked = {name: value for name, value in values.items() if f"${name}" in text}
         found: pa.Table = await self._database.run(lambda c: c.sql(text, params=asked).to_arrow_table())
-        rows: list[dict[str, Any]] = found.to_pylist()
+        rows: list[dict[str, Any]] = found.rename_columns(list(question.columns)).to_pylist()
         for row in rows:
             for name in question.moments:
                 row[name] = None if row[name] is None else row[name].astimezone(UTC)
