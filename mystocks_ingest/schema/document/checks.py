@@ -81,11 +81,12 @@ def _column(layout: Layout, column: Laid, before: tuple[str, ...]) -> Found:
         yield f"ENUM needs its `values` (column {name})", (*at, "type")
     if len(set(said.values)) < len(said.values):
         yield f"the values of ENUM hold one twice (column {name})", (*at, "values")
-    given = [place for place in ("scale", "precision") if getattr(column.said, place) is not None]
+    given = [place for place in ("scale", "precision") if getattr(column.entry, place) is not None]
     if family is not Family.DECIMAL and given:
         yield f"{word} takes no `{given[0]}` (column {name})", (*at, given[0])
     if family is Family.DECIMAL and not 0 <= (said.scale or 0) <= (said.precision or 38) <= 38:
-        yield f"{word} of column {name} must have 0 <= scale <= precision <= 38", (*at, given[0])
+        place = (*at, given[0] if given else "type")
+        yield f"{word} of column {name} must have 0 <= scale <= precision <= 38", place
     if column.numbered and family is not Family.INTEGER:
         yield f"only whole numbers can be counted up, not {word} (column {name})", (*at, "auto_increment")
     if column.numbered and column.meaning.default is not None:
@@ -95,9 +96,10 @@ def _column(layout: Layout, column: Laid, before: tuple[str, ...]) -> Found:
 def _indexes(layout: Layout) -> Found:
     seen: set[str] = set()
     for index, at in layout.indexes:
-        for column in index.columns:
+        for i, column in enumerate(index.columns):
             if column.removesuffix(" DESC") not in layout.names:
-                yield f"an index names {column.removesuffix(' DESC')!r}, which is not a column of it", at
+                text = f"an index names {column.removesuffix(' DESC')!r}, which is not a column of it"
+                yield text, (*at, "columns", i)
         plain = [c.removesuffix(" DESC") for c in index.columns]
         if len(set(plain)) < len(plain):
             yield f"index {index.name} names a column twice", at

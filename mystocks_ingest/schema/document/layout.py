@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from mystocks_ingest.market.datasets import DATASETS, Dataset
 from mystocks_ingest.schema.document.defaults import Meaning, Unfit, meaning
-from mystocks_ingest.schema.document.entries import ColumnEntry, IndexEntry, TableEntry
+from mystocks_ingest.schema.document.entries import ColumnEntry, TableEntry
 from mystocks_ingest.schema.document.places import Place
 from mystocks_ingest.schema.document.words import Spelled, spelled, unsigned
 from mystocks_ingest.schema.tables import Column, Database, Expression, Index
@@ -168,7 +168,7 @@ def _keyed(layout: Layout) -> Layout:
         for i, (text, part) in enumerate(zip(given.columns, parts, strict=True)):
             if part is None:
                 said = f"{text!r} is no column of an index: write a name, or a name and DESC"
-                troubles.append((said, (*at, "columns", i) if not _short(given) else (*at, i)))
+                troubles.append((said, (*at, "columns", i)))
         columns = tuple(_ordered(part) for part in parts if part is not None)
         if not columns:
             continue
@@ -190,11 +190,6 @@ def _keyed(layout: Layout) -> Layout:
     key, key_at = primary[0] if primary else _serving(layout, found)
     kept = tuple(_distinct(found, layout, key, key_at))
     return replace(layout, key=key, key_at=key_at, indexes=kept, troubles=tuple(troubles))
-
-
-def _short(index: IndexEntry) -> bool:
-    """Whether the index was written without a mapping."""
-    return index.model_fields_set == {"columns"}
 
 
 def _ordered(part: re.Match[str]) -> str:

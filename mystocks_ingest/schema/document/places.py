@@ -89,6 +89,8 @@ class Source:
             if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 node = node.value[step]
                 mark = node.start_mark
+            elif isinstance(node, yaml.SequenceNode) and step == "columns":
+                continue  # an index that is written as the list of its columns
             elif isinstance(node, yaml.MappingNode):
                 names = (step, *SPELLINGS.get(step, ())) if isinstance(step, str) else (step,)
                 pair = next(((k, v) for n in names for k, v in reversed(node.value) if k.value == n), None)

@@ -137,8 +137,8 @@ def _columns(layout: Layout, said: _Sayings) -> Found:
                     yield f"`{one.name}` names {column!r}, which is not a column of it", at
             if one is said.segment_by and layout.time_column in plain:
                 yield f"`segment_by` cannot hold the time column {layout.time_column}: order by it", at
-            elif one is said.order_by and set(plain) & set(segments):
-                both = ", ".join(sorted(set(plain) & set(segments)))
+            both = ", ".join(sorted(set(plain) & set(segments) - {layout.time_column}))
+            if one is said.order_by and both:
                 yield f"`order_by` and `segment_by` both name {both}: keep it in one of them", at
 
 
