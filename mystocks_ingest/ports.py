@@ -126,6 +126,40 @@ class Sink(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """One batch in the spool. ``at`` is when it was put there, aware."""
+
+    id: int
+    target: str
+    at: datetime
+    rows: pa.RecordBatch
+
+
+class Backlog(Protocol):
+    """The durable queue in front of sinks that are away; a target is a table's full name."""
+
+    def holds(self, target: str) -> bool:
+        """Whether a batch of the target waits."""
+        ...
+
+    async def put(self, target: str, rows: pa.RecordBatch) -> None:
+        """Durable on return. Raises Unavailable when it is full."""
+        ...
+
+    async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:
+        """The oldest batches, at least one where there is any, together at most ``most_rows``."""
+        ...
+
+    async def done(self, records: Sequence[Spooled]) -> None:
+        """These are durable elsewhere."""
+        ...
+
+    async def drop_oldest(self, target: str, *, least_bytes: int) -> int:
+        """Make room; how many rows that cost."""
+        ...
+
+
 class SchemaTarget(Protocol):
     """The structure of one store's tables: read, and changed one statement at a time."""
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.logs import get
+from mystocks_ingest.ports import Spooled
 
 T = TypeVar("T")
 log = get("spool")
@@ -44,16 +45,6 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 class Full(Unavailable):
     """The spool, or the disk it lies on, takes no more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One spooled batch. ``at`` is when it was put there, aware."""
-
-    id: int
-    target: str
-    at: datetime
-    rows: pa.RecordBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +120,12 @@ class Spool:
             oldest=level.oldest or at,
         )
 
-    async def oldest(self, target: str, *, most_rows: int) -> list[Record]:
+    async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:
         """The oldest records of a target, at least one where there is any, together at most ``most_rows``."""
-        found: list[Record] = await self._run(lambda file: list(self._read(file, target, most_rows)))
+        found: list[Spooled] = await self._run(lambda file: list(self._read(file, target, most_rows)))
         return found
 
-    async def done(self, records: Sequence[Record]) -> None:
+    async def done(self, records: Sequence[Spooled]) -> None:
         """These are durable elsewhere: forget them."""
         await self._forget([r.id for r in records])
 
@@ -241,7 +232,7 @@ class Spool:
             for target in dict.fromkeys((*self._levels, *found, *aside))
         }
 
-    def _read(self, file: sqlite3.Connection, target: str, most_rows: int) -> Iterator[Record]:
+    def _read(self, file: sqlite3.Connection, target: str, most_rows: int) -> Iterator[Spooled]:
         total, spoilt = 0, []
         ordered = "SELECT id, at, rows, checksum, body FROM record WHERE target = ? ORDER BY id"
         for number, at, rows, checksum, body in file.execute(ordered, (target,)):
@@ -258,7 +249,7 @@ class Spool:
                 spoilt.append((number, reason))
                 continue
             total += rows
-            yield Record(number, target, datetime.fromisoformat(at), batch)
+            yield Spooled(number, target, datetime.fromisoformat(at), batch)
         for number, reason in spoilt:
             self._set_aside(file, number, target, reason)
 

@@ -1,0 +1,180 @@
+"""A sink that is never away: what its database cannot take waits in the spool and follows in order.
+
+``write`` returns when the rows are durable, in the database or in the spool. While rows of a table wait, later rows of
+it queue behind them, for the later write must win; only rows that nothing ever corrects (trades, quotes, books) go past
+them, so that the newest are seen first. ``drain`` brings the spool's rows home at a pace that leaves the database time
+for fresh ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.flow.writer import Limits, Writer
+from mystocks_ingest.logs import get
+from mystocks_ingest.ports import Backlog, Query, Sink, Spooled
+from mystocks_ingest.schema.tables import Route, Table
+
+log = get("spool")
+
+NEVER_CORRECTED = frozenset({"tick", "quote", "depth"})
+_NO_WAITING = Limits(retry_seconds=0.0, linger_seconds=0.0, drain_seconds=0.1)
+Bury = Callable[[Table, pa.RecordBatch, Sequence[str]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long is waited for what.
+
+    ``write_seconds``: for the database before rows go to the spool; ``drain_seconds``: for a batch on its way home.
+    A drained batch has up to ``batch_rows``. While fresh rows go to the same store, draining rests after each batch
+    as long as the batch took. ``first_pause`` to ``longest_pause`` lie between two looks whether a store is back.
+    """
+
+    write_seconds: float = 5.0
+    drain_seconds: float = 30.0
+    batch_rows: int = 50_000
+    first_pause: float = 0.2
+    longest_pause: float = 5.0
+
+
+class SpooledSink:
+    """A ports.Sink in front of ``sink``. ``tables`` are all that may be written; ``bury`` takes what drained in vain."""
+
+    name = "spooled"
+
+    def __init__(
+        self, sink: Sink, backlog: Backlog, tables: Iterable[Table], bury: Bury, pace: Pace | None = None
+    ) -> None:
+        self._sink = sink
+        self._backlog = backlog
+        self._tables = {str(t): t for t in tables}
+        self._bury = bury
+        self._pace = pace or Pace()
+        self._why: dict[str, str] = {}  # by store: why it counts as away
+        self._fresh: Counter[str] = Counter()  # by store: writes under way
+        self._filled = asyncio.Event()
+
+    @property
+    def away(self) -> Mapping[str, str]:
+        """The stores that do not take rows, and what they said."""
+        return dict(self._why)
+
+    async def write(self, table: Table, rows: pa.RecordBatch) -> None:
+        """Raises Rejected as the sink does, and Unavailable only where a required table's spool is full."""
+        store, target = table.database_type.store, str(table)
+        behind = self._backlog.holds(target) and not _never_corrected(table)
+        if not behind and store not in self._why:
+            self._fresh[store] += 1
+            try:
+                async with asyncio.timeout(self._pace.write_seconds):
+                    await self._sink.write(table, rows)
+            except (Unavailable, TimeoutError) as exc:
+                self._missed(store, exc)
+            else:
+                return
+            finally:
+                self._fresh[store] -= 1
+        await self._keep(table, rows)
+
+    async def read(self, table: Table, query: Query) -> pa.Table:
+        return await self._sink.read(table, query)
+
+    async def ping(self) -> None:
+        await self._sink.ping()
+
+    async def drain(self) -> None:
+        """Bring spooled rows home, for ever; each store by itself."""
+        stores = {t.database_type.store for t in self._tables.values()}
+        async with asyncio.TaskGroup() as group:
+            for store in sorted(stores):
+                group.create_task(self._drain(store), name=f"drain:{store}")
+
+    async def _keep(self, table: Table, rows: pa.RecordBatch) -> None:
+        target = str(table)
+        try:
+            await self._backlog.put(target, rows)
+        except Unavailable:
+            if table.route is Route.REQUIRED or not await self._backlog.drop_oldest(
+                target, least_bytes=2 * rows.nbytes
+            ):
+                raise
+            await self._backlog.put(target, rows)
+        self._filled.set()
+
+    def _missed(self, store: str, exc: BaseException) -> None:
+        if store not in self._why:
+            reason = str(exc) or f"no answer within {self._pace.write_seconds:g} s"
+            self._why[store] = reason
+            log.warning("sink.away", store=store, reason=reason)
+
+    async def _drain(self, store: str) -> None:
+        mine = {target: table for target, table in self._tables.items() if table.database_type.store == store}
+        pause = self._pace.first_pause
+        while True:
+            waiting = [target for target in mine if self._backlog.holds(target)]
+            if not waiting:
+                if self._why.pop(store, None) is not None:
+                    log.warning("sink.returned", store=store)
+                self._filled.clear()
+                if not any(self._backlog.holds(target) for target in mine):
+                    await self._filled.wait()
+                continue
+            try:
+                for target in waiting:
+                    await self._home(mine[target], target)
+            except Unavailable as exc:
+                self._missed(store, exc)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, self._pace.longest_pause)
+            else:
+                pause = self._pace.first_pause
+
+    async def _home(self, table: Table, target: str) -> None:
+        """One batch of a table. Raises Unavailable."""
+        clock = asyncio.get_running_loop().time
+        records = await self._backlog.oldest(target, most_rows=self._pace.batch_rows)
+        if not records:
+            return
+        began = clock()
+        try:
+            async with asyncio.timeout(self._pace.drain_seconds), Writer(self._sink, table, _NO_WAITING) as writer:
+                await self._stored(table, records, writer)
+        except TimeoutError:
+            raise Unavailable(f"no answer within {self._pace.drain_seconds:g} s") from None
+        store = table.database_type.store
+        if self._why.pop(store, None) is not None:  # it takes rows again: fresh ones need not queue any more
+            log.warning("sink.returned", store=store)
+        await self._backlog.done(records)
+        log.info("rows.drained", table=table.name, rows=sum(r.rows.num_rows for r in records))
+        if self._fresh[store]:
+            await asyncio.sleep(clock() - began)
+
+    async def _stored(self, table: Table, records: Sequence[Spooled], writer: Writer) -> None:
+        for form in _of_one_schema(records):
+            rows = pa.concat_batches(r.rows for r in form)
+            refused = await writer.write(rows)
+            if refused:
+                bad = rows.take(pa.array([r.row for r in refused], pa.int64()))
+                await self._bury(table, bad, [r.reason for r in refused])
+
+
+def _never_corrected(table: Table) -> bool:
+    return table.dataset is not None and table.dataset.name in NEVER_CORRECTED
+
+
+def _of_one_schema(records: Sequence[Spooled]) -> list[list[Spooled]]:
+    """Neighbours of one schema together: a new version of the program may have another one."""
+    parts: list[list[Spooled]] = []
+    for record in records:
+        if parts and parts[-1][0].rows.schema.equals(record.rows.schema):
+            parts[-1].append(record)
+        else:
+            parts.append([record])
+    return parts

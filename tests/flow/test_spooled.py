@@ -1,0 +1,188 @@
+"""Rows whose database is away wait in the spool and follow in order; nothing is lost, nothing stands twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from mystocks_ingest.errors import Rejected, Unavailable
+from mystocks_ingest.flow.spooled import Pace, SpooledSink
+from mystocks_ingest.market.datasets import BAR_1D, dataset
+from mystocks_ingest.ports import Query, Sink
+from mystocks_ingest.schema import tables
+from mystocks_ingest.schema.tables import Route, Table
+from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
+from mystocks_ingest.spool import Full, Spool
+
+TABLES = tables.load(Path(__file__).parents[2] / "config" / "tables.yaml").placed(())
+BARS, TICKS = TABLES.holder(BAR_1D), TABLES.holder(dataset("tick"))
+AT = datetime(2024, 3, 1, 8, 0, tzinfo=UTC)
+QUICK = Pace(write_seconds=0.2, drain_seconds=0.5, first_pause=0.02, longest_pause=0.05)
+
+
+@dataclass
+class Gate:
+    """The embedded store behind a door that can be shut, or hang; it refuses rows that close at 13."""
+
+    sink: Sink
+    shut: bool = False
+    hang: bool = False
+    order: list[tuple[str, int]] = field(default_factory=list)
+    name: str = "gate"
+
+    async def write(self, table: Table, rows: pa.RecordBatch) -> None:
+        if self.hang:
+            await asyncio.sleep(60)
+        if self.shut:
+            raise Unavailable("the door is shut")
+        if table is BARS and 13.0 in rows.column("close").to_pylist():
+            raise Rejected("nothing closes at 13")
+        await self.sink.write(table, rows)
+        self.order += [(table.name, n) for n in rows.column("volume").to_pylist()]
+
+    async def read(self, table: Table, query: Query) -> pa.Table:
+        return await self.sink.read(table, query)
+
+    async def ping(self) -> None:
+        await self.sink.ping()
+
+
+@dataclass
+class House:
+    gate: Gate
+    spool: Spool
+    sink: SpooledSink
+    buried: list[str]
+
+    async def closes(self) -> list[tuple[date, float]]:
+        rows = await self.gate.read(BARS, Query())
+        return list(zip(rows["trade_date"].to_pylist(), rows["close"].to_pylist(), strict=True))
+
+    async def emptied(self) -> None:
+        async with asyncio.timeout(10):
+            while self.spool.bytes or self.sink.away:  # noqa: ASYNC110 - nobody tells of the spool's end
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def house(folder: Path, *, bars: Table = BARS, most_bytes: int = 1 << 30) -> AsyncIterator[House]:
+    buried: list[str] = []
+
+    async def bury(table: Table, rows: pa.RecordBatch, reasons: Sequence[str]) -> None:
+        assert rows.num_rows == len(reasons)
+        buried.extend(f"{table.name}: {reason}" for reason in reasons)
+
+    async with EmbeddedDatabase(folder) as database, Spool(folder, most_bytes=most_bytes) as spool:
+        gate = Gate(await EmbeddedSink.opened(database, [BARS, TICKS]))
+        sink = SpooledSink(gate, spool, [bars, TICKS], bury, QUICK)
+        draining = asyncio.create_task(sink.drain())
+        yield House(gate, spool, sink, buried)
+        draining.cancel()
+        with suppress(asyncio.CancelledError):
+            await draining
+
+
+def bars(day: int, close: float, volume: int = 1000) -> pa.RecordBatch:
+    prices = dict.fromkeys(("open", "high", "low", "close"), close) | {"pre_close": 10.0}
+    row = {"symbol": "600000.SH", "trade_date": date(2024, 1, 1) + timedelta(day), "volume": volume, "amount": 1.0}
+    whole = {**row, **prices, "provisional": False, "source": "tushare", "fetched_at": AT}
+    return pa.RecordBatch.from_pylist([whole], schema=pa.schema([(f.name, f.type) for f in BAR_1D.fields]))
+
+
+def tick(number: int) -> pa.RecordBatch:
+    row = {"symbol": "600000.SH", "ts": AT + timedelta(seconds=number), "seq": 0, "price": 10.0, "volume": number}
+    fields = [(f.name, f.type) for f in dataset("tick").fields]
+    return pa.RecordBatch.from_pylist(
+        [{**row, "amount": 1.0, "source": "x", "fetched_at": AT}], schema=pa.schema(fields)
+    )
+
+
+async def test_an_outage_costs_no_row_and_the_later_write_wins(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        await h.sink.write(BARS, bars(0, 10.0))
+        h.gate.shut = True
+        for close in (11.0, 12.0):
+            await h.sink.write(BARS, bars(1, close))
+        assert h.sink.away == {"embedded": "the door is shut"}
+        await h.sink.write(BARS, bars(2, 12.5))
+        h.gate.shut = False
+        await h.emptied()
+        assert await h.closes() == [(date(2024, 1, 1), 10.0), (date(2024, 1, 2), 12.0), (date(2024, 1, 3), 12.5)]
+
+
+async def test_a_correction_queues_behind_what_it_corrects_and_trades_go_past(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        await h.sink.write(BARS, bars(1, 11.0, 1))
+        await h.sink.write(TICKS, tick(2))
+        h.gate.hang, h.gate.shut = False, False
+        await asyncio.gather(h.sink.write(BARS, bars(1, 12.0, 3)), h.sink.write(TICKS, tick(4)))
+        await h.emptied()
+        assert await h.closes() == [(date(2024, 1, 2), 12.0)]
+        assert (await h.gate.read(TICKS, Query())).num_rows == 2
+
+
+async def test_a_database_that_hangs_is_left_after_a_while(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.hang = True
+        async with asyncio.timeout(2):
+            for day in range(20):
+                await h.sink.write(BARS, bars(day, 10.0))
+        assert "no answer" in h.sink.away["embedded"]
+        h.gate.hang = False
+        await h.emptied()
+        assert len(await h.closes()) == 20
+
+
+async def test_what_was_spooled_before_a_restart_is_brought_home_after_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        for day in range(5):
+            await h.sink.write(BARS, bars(day, 10.0))
+    async with house(tmp_path) as h:
+        await h.emptied()
+        assert len(await h.closes()) == 5
+
+
+async def test_a_row_that_is_refused_on_the_way_home_becomes_a_dead_letter_and_holds_up_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        for day, close in enumerate((10.0, 13.0, 11.0)):
+            await h.sink.write(BARS, bars(day, close))
+        h.gate.shut = False
+        await h.emptied()
+        assert [close for _, close in await h.closes()] == [10.0, 11.0]
+        assert h.buried == ["bar_1d: nothing closes at 13"]
+
+
+async def test_a_full_spool_stops_required_rows_and_lets_the_oldest_best_effort_rows_go(tmp_path: Path) -> None:
+    async with house(tmp_path, most_bytes=20_000) as h:
+        h.gate.shut = True
+        kept = 0
+        while h.spool.bytes < 18_000:
+            await h.sink.write(BARS, bars(kept, 10.0))
+            kept += 1
+        large = pa.concat_batches([bars(n, 10.0 + n / 100, n) for n in range(500, 900)])
+        with pytest.raises(Full):
+            await h.sink.write(BARS, large)
+        h.gate.shut = False
+        await h.emptied()
+        assert len(await h.closes()) == kept
+    easy = replace(BARS, route=Route.BEST_EFFORT)
+    async with house(tmp_path / "easy", bars=easy, most_bytes=20_000) as h:
+        h.gate.shut = True
+        for day in range(50):
+            await h.sink.write(easy, bars(day, 10.0))
+        dropped = h.spool.levels[str(easy)].dropped_rows
+        h.gate.shut = False
+        await h.emptied()
+        days = [day for day, _ in await h.closes()]
+        assert 0 < dropped < 50
+        assert days == [date(2024, 1, 1) + timedelta(n) for n in range(dropped, 50)], "the oldest were dropped"
