@@ -297,9 +297,10 @@ def _validation(compared: Compared, at: datetime) -> Validation:
 
 def _remembered(live: Table, known: Table | None) -> Table:
     if known is None:
-        return live
+        return live if live.database_name else replace(live, database_name=live.database_type.store)
     return replace(
         live,
+        database_name=known.database_name,
         dataset=known.dataset,
         route=known.route,
         time_column=live.time_column or known.time_column,
