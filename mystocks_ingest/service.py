@@ -6,7 +6,6 @@ and their lanes end before the store closes.
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -106,24 +105,13 @@ class Service:
 
     async def backfill(self, job: Job, watch: Watch) -> Report:
         """Fetch what is missing; the run and its end are in the journal."""
-        run = Run(uuid.uuid4().hex[:12], "backfill", self.now(), detail={"datasets": job.datasets})
-        await self.runs.began(run)
-        status, error, report = "failed", "", None
-        try:
+        run = Run(uuid.uuid4().hex[:12], "backfill", self.now(), detail={"datasets": job.datasets, "job": str(job)})
+        async with self.runs.told(run) as telling:
             wait = self.settings.sink_patience_seconds
             async with self._backfill(job, watch, run_id=run.id, wait=wait) as work:
-                report = work.run.report
-                await work.fetch()
-            status, error = report.status, report.stopped
-        except asyncio.CancelledError:
-            status, error = "interrupted", "interrupted by its user"
-            raise
-        except BaseException as exc:
-            error = str(exc) or type(exc).__name__
-            raise
-        finally:
-            detail = {**run.detail, "job": str(job), **(_digest(report) if report is not None else {})}
-            await self.runs.ended(replace(run, ended_at=self.now(), status=status, detail=detail), report, error)
+                telling.report = work.run.report
+                report = await work.fetch()
+            telling.status, telling.error = report.status, report.stopped
         return report
 
     async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
@@ -138,9 +126,13 @@ class Service:
     async def replay(self, choice: Choice) -> Replayed:
         """Put dead letters through today's checks again and store what passes."""
         reference = Reference(self.sink, self.journal, self.tables, self.now)
-        await reference.recall()
-        context = reference.context()
-        return await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
+        async with self.runs.told(Run(uuid.uuid4().hex[:12], "replay", self.now())) as telling:
+            await reference.recall()
+            context = reference.context()
+            done = await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
+            telling.detail |= {"rows": done.stored.total(), "refused": done.refused.total()}
+            telling.status = "complete"
+        return done
 
     @asynccontextmanager
     async def _backfill(self, job: Job, watch: Watch, *, run_id: str, wait: float = 0.0) -> AsyncIterator[Backfill]:
@@ -180,17 +172,6 @@ class Service:
     async def _close(self) -> None:
         for source in self._sources.values():
             await source.aclose()
-
-
-def _digest(report: Report) -> Mapping[str, object]:
-    return {
-        "rows": sum(report.rows.values()),
-        "refused": sum(report.refused.values()),
-        "missing": sum(m.sessions for m in report.missing),
-        "seconds": round(report.seconds, 3),
-        "failures": report.failures,
-        **({"stopped": report.stopped} if report.stopped else {}),
-    }
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Rows = list[dict[str, Any]]
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=36_500)
 _CATCH_UP_SECONDS = 3.0  # for entries of the spool to arrive before the log is read
 
 
@@ -124,9 +125,7 @@ def sources(since: datetime | timedelta | None, limit: int, *, json: bool) -> No
 def _show(question: Question, since: datetime | timedelta | None, limit: int, *, json: bool, none: str) -> None:
     from mystocks_ingest.cli import process
 
-    first = process.clock() - since if isinstance(since, timedelta) else since
-    if first is not None and first > process.clock():
-        raise ConfigError(f"--since {first.isoformat(sep=' ')} lies in the future")
+    first = _first(since, process.clock())
     rows, waiting = process.run(_asked(question, first, limit))
     rows = [{n: _read(v) if n in question.documents else v for n, v in row.items()} for row in rows]
     if json:
@@ -141,6 +140,17 @@ def _show(question: Question, since: datetime | timedelta | None, limit: int, *,
         click.echo(f"{waiting.entries:,} more entries wait to be written to the log{why}", err=True)
     if waiting.refused or waiting.lost:
         click.echo(f"not in the log: {waiting.refused:,} entries it refused, {waiting.lost:,} lost", err=True)
+
+
+def _first(since: datetime | timedelta | None, now: datetime) -> datetime | None:
+    """The moment meant. Raises ConfigError for one that has not come, or is older than any time there is."""
+    if not isinstance(since, timedelta):
+        if since is not None and since > now:
+            raise ConfigError(f"--since {since.isoformat(sep=' ')} lies in the future")
+        return since
+    if since > _LONGEST:
+        raise ConfigError(f"--since {since.days // 7}w lies before any record; write a day, such as 2024-01-31")
+    return now - since
 
 
 async def _asked(question: Question, first: datetime | None, limit: int) -> tuple[Rows, Waiting]:

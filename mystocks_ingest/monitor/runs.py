@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mystocks_ingest.errors import Outcome
@@ -22,6 +24,16 @@ _GOOD = (Outcome.OK, Outcome.EMPTY)
 
 
 @dataclass
+class Telling:
+    """What is to be said of a run at its end. Unless the work says otherwise, it has failed."""
+
+    status: str = "failed"
+    error: str = ""
+    report: Report | None = None  # as far as it went
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass
 class Runs:
     """``tables``: those in use; each that a run fills has its line among the operations."""
 
@@ -31,6 +43,23 @@ class Runs:
     tables: Tables
     now: Callable[[], datetime]
 
+    @asynccontextmanager
+    async def told(self, run: Run) -> AsyncIterator[Telling]:
+        """The run's beginning and end, however it ends."""
+        telling = Telling(detail=dict(run.detail))
+        await self.began(run)
+        try:
+            yield telling
+        except asyncio.CancelledError:
+            telling.status, telling.error = "interrupted", "interrupted by its user"
+            raise
+        except BaseException as exc:
+            telling.error = str(exc) or type(exc).__name__
+            raise
+        finally:
+            ended = replace(run, ended_at=self.now(), status=telling.status, detail=telling.detail)
+            await self.ended(ended, telling.report, telling.error)
+
     async def began(self, run: Run) -> None:
         """``run.detail`` names its ``datasets``."""
         await self.journal.begin(run)
@@ -38,6 +67,8 @@ class Runs:
 
     async def ended(self, run: Run, report: Report | None = None, error: str = "") -> None:
         """``report``: as far as it went."""
+        if report is not None:
+            run = replace(run, detail={**run.detail, **digest(report)})
         for (source, outcome), at in sorted((report.latest if report is not None else {}).items(), key=lambda i: i[1]):
             detail = "" if outcome in _GOOD else report.failures.get(source, "") if report is not None else ""
             calls = report.outcomes[source, outcome] if report is not None else 0
@@ -144,6 +175,18 @@ class Runs:
             }
             told.append(entry(f"source:{status.source}", _revision(at), tables.SOURCE, values))
         return told
+
+
+def digest(report: Report) -> dict[str, object]:
+    """The report in few words."""
+    return {
+        "rows": sum(report.rows.values()),
+        "refused": sum(report.refused.values()),
+        "missing": sum(m.sessions for m in report.missing),
+        "seconds": round(report.seconds, 3),
+        "failures": report.failures,
+        **({"stopped": report.stopped} if report.stopped else {}),
+    }
 
 
 def figures(run_id: str, report: Report, *, at: datetime) -> list[Figures]:
