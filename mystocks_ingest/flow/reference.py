@@ -65,6 +65,8 @@ class Reference:
         force = job.force and bool(wanted)
         await self._prepare_calendar(run, force=force and CALENDAR in wanted)
         await self._prepare_instruments(run, force=force and INSTRUMENT in wanted)
+        if job.symbols is None and job.universe in _INDEX_OF:
+            await self._snapshot(dataset("index_weight"), run, force=force)
         for snapshot in wanted:
             if cadence(snapshot) is Cadence.SNAPSHOT and snapshot not in (CALENDAR, INSTRUMENT):
                 await self._snapshot(snapshot, run, force=force)
@@ -218,7 +220,10 @@ class Reference:
         stored = await self._stored(weights)
         mine = stored.filter(pc.equal(stored.column("index_symbol"), str(index))) if stored is not None else None
         if mine is None or not mine.num_rows:
-            raise ConfigError(f"the members of {name} are not stored; run first: backfill --dataset index_weight")
+            raise ConfigError(
+                f"the members of {name} are not stored: let a source that has index_weight take part (--source auto), or "
+                "run first: backfill --dataset index_weight"
+            )
         return sorted({Symbol(s) for s in mine.column("symbol").to_pylist()})
 
     def _must_be_known(self, wanted: Iterable[Symbol]) -> None:

@@ -50,8 +50,8 @@ class Stores:
 async def read_everywhere(wanted: Dataset, query: Query, *, tables: Tables, sink: Sink) -> pa.Table:
     """Rows of ``wanted`` from every table of its route, each key once, in key order.
 
-    Where two tables hold a key, the row fetched last stands. A best-effort table that is away is left out with a
-    warning; a required one raises Unavailable, or Drifted.
+    Where two tables hold a key, the row fetched last stands. A best-effort table that is away or differs is left out
+    with a warning; a required one raises Unavailable, or Drifted.
     """
     routes = tables.routes(wanted)
     if len(routes) == 1:

@@ -81,6 +81,37 @@ def test_the_screen_shows_the_last_trouble_without_reading_it_as_markup() -> Non
     assert "bar_1d: baostock banned: code [red]10001011[/red]" in shown.getvalue()
 
 
+def test_a_database_that_is_away_is_shown_with_the_time_since() -> None:
+    hands = Hands()
+    told(watch := Screen(hands), hands)
+    hands.seconds = 10
+    watch.waiting("postgresql", 2.0, "PostgreSQL at 127.0.0.1:5432 refuses connections")
+    hands.seconds = 20
+    shown = StringIO()
+    Console(file=shown, width=120).print(watch)
+    assert "waiting for postgresql, since 12 s" in shown.getvalue()
+    watch.returned("postgresql", 14.0)
+    shown = StringIO()
+    Console(file=shown, width=120).print(watch)
+    assert "waiting" not in shown.getvalue()
+
+
+def test_a_log_gets_a_line_every_few_seconds_of_waiting_and_one_at_the_end() -> None:
+    hands, log = Hands(), StringIO()
+    watch = PlainLines(hands, log)
+    for hands.seconds in count(0.0, 0.5):
+        watch.waiting("postgresql", hands.seconds, "it refuses connections")
+        if hands.seconds >= 12:
+            break
+    watch.returned("postgresql", 12.4)
+    assert log.getvalue().splitlines() == [
+        "waiting for postgresql, since 0 s: it refuses connections",
+        "waiting for postgresql, since 5 s: it refuses connections",
+        "waiting for postgresql, since 10 s: it refuses connections",
+        "postgresql is back after 12 s",
+    ]
+
+
 def test_machines_get_one_json_object_per_event(capsys: pytest.CaptureFixture[str]) -> None:
     hands = Hands()
     told(JsonLines(hands), hands)
