@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import QUICK, Place, now, rows
+from places import QUICK, Place, now, rows, settled
 
 from mystocks_ingest.errors import Unavailable
 from mystocks_ingest.logs import hide
@@ -39,10 +39,6 @@ CREATE = Operation(
     made=TABLE,
 )
 ALTER = Operation(Doing.ALTER, Database.TDENGINE, "market_data", "ticks", NOON + timedelta(hours=1))
-
-
-async def settled(log: MonitorLog) -> None:
-    assert await log.settled(20), await log.waiting()
 
 
 async def test_an_operation_is_one_row_from_processing_to_its_end(place: Place) -> None:

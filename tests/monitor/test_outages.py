@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import QUICK, Place, now, rows
+from places import QUICK, Place, now, rows, settled
 from servers.proxy import Proxy
-from test_log import ALTER, settled
+from test_log import ALTER
 
 from mystocks_ingest.monitor import entries
 from mystocks_ingest.monitor.entries import Entry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from conftest import Place, rows
-from test_log import ALTER, CREATE, settled
+from places import Place, rows, settled
+from test_log import ALTER, CREATE
 
 from mystocks_ingest.ports import Status
 

@@ -11,8 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from conftest import Place, rows
-from test_log import settled
+from places import Place, rows, settled
 
 KILLS = 10
 TELLER = Path(__file__).with_name("teller.py")
