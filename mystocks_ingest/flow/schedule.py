@@ -1,0 +1,223 @@
+"""The day's schedule: each job runs when it is due, never beside itself, and what was missed is made up for once.
+
+A job is one task that waits for its next firing. A firing that comes while the job still runs is skipped; one that
+came while the service was down is caught up with at the start, if the job says so. The clock may be stepped: waits are
+cut into slices and the time is read again after each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+from mystocks_ingest.errors import ConfigError, IngestError
+from mystocks_ingest.logs import get
+from mystocks_ingest.market.calendar import Calendar
+from mystocks_ingest.market.timetable import Firing
+from mystocks_ingest.schema.jobs import JobEntry
+
+log = get("schedule")
+
+_SLICE = timedelta(seconds=20)  # after which the clock is read again
+_SHORTEST = 0.005  # seconds of the loop: a simulated day must not spin
+_LATE = timedelta(minutes=5)  # a firing older than this was missed, not merely late
+
+
+class Clock(Protocol):
+    """The time, and how to wait in it; a simulated day runs faster."""
+
+    def now(self) -> datetime:
+        """Aware, UTC."""
+        ...
+
+    def seconds(self, length: timedelta) -> float:
+        """How long ``length`` takes on the loop's clock."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is remembered of a job across restarts."""
+
+    due: datetime | None = None  # the last firing that was dealt with
+    started: datetime | None = None
+    ended: datetime | None = None
+    status: str = ""  # complete, partial, failed, skipped; running while it does
+    reason: str = ""
+    paused: bool | None = None  # by command; None: as the file says
+
+
+class Memories(Protocol):
+    """Where it is kept."""
+
+    async def jobs(self) -> Mapping[str, Memory]: ...
+    async def remember(self, name: str, memory: Memory) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one run of a job ended; ``partial`` is tried again."""
+
+    status: str
+    reason: str = ""
+
+
+Work = Callable[[JobEntry, datetime], Awaitable[Ended]]
+
+
+@dataclass
+class Schedule:
+    """``run`` works for ever. ``work`` does one job that was due at a moment; what it raises but IngestError passes."""
+
+    entries: Sequence[JobEntry]
+    calendar: Callable[[], Calendar]
+    work: Work
+    clock: Clock
+    memories: Memories
+    known: dict[str, Memory] = field(default_factory=dict)
+    next: dict[str, Firing] = field(default_factory=dict)
+    _running: set[str] = field(default_factory=set)
+    _asked: dict[str, asyncio.Event] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Run jobs as they fall due, until cancelled."""
+        self.known = dict(await self.memories.jobs())
+        kept: set[str] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._changed.clear()
+                for entry in self.entries:
+                    if entry.name not in kept:
+                        kept.add(entry.name)
+                        task = group.create_task(self._keep(entry.name), name=f"job:{entry.name}")
+                        task.add_done_callback(partial(_forget, kept, entry.name))
+                await self._changed.wait()
+
+    def replace_entries(self, entries: Sequence[JobEntry]) -> None:
+        """Other jobs from now on. What runs goes on to its end as it began."""
+        self.entries = tuple(entries)
+        for event in self._asked.values():
+            event.set()
+        self._changed.set()
+        log.info("jobs.reloaded", jobs=[e.name for e in self.entries])
+
+    def paused(self, entry: JobEntry) -> bool:
+        """By command where there was one, else as the file says."""
+        told = self.known.get(entry.name, Memory()).paused
+        return entry.paused if told is None else told
+
+    async def pause(self, name: str, *, paused: bool) -> None:
+        """Raises ConfigError for an unknown job."""
+        self._entry(name)
+        await self._remember(name, paused=paused)
+        self._asked.setdefault(name, asyncio.Event()).set()
+
+    async def now(self, name: str) -> Ended:
+        """Run a job at once, due or not. Raises ConfigError for an unknown one and for one that is running."""
+        entry = self._entry(name)
+        if name in self._running:
+            raise ConfigError(f"job {name} is running already")
+        return await self._once(entry, self.clock.now())
+
+    def running(self, name: str) -> bool:
+        return name in self._running
+
+    def _entry(self, name: str) -> JobEntry:
+        found = next((e for e in self.entries if e.name == name), None)
+        if found is None:
+            raise ConfigError(f"no job {name}; there are {', '.join(e.name for e in self.entries) or 'none'}")
+        return found
+
+    async def _keep(self, name: str) -> None:
+        """One job's life: wait, run, again; until it is in the file no more."""
+        since = self.known.get(name, Memory()).due or self.clock.now()
+        while (entry := next((e for e in self.entries if e.name == name), None)) is not None:
+            since = min(since, self.clock.now())  # the clock may have been set back
+            firing = entry.when.after(since, self.calendar())
+            self.next[name] = firing
+            if await self._reached(name, firing.at):
+                since = await self._due(entry, firing.at)
+        self.next.pop(name, None)
+
+    async def _due(self, entry: JobEntry, at: datetime) -> datetime:
+        """Deal with a firing whose time has come; the moment after which the next one counts."""
+        now = self.clock.now()
+        if self.paused(entry) or entry.name in self._running:
+            if not entry.live:
+                await self._remember(entry.name, due=at)
+            return max(at, now)
+        if entry.live or now - at <= _LATE:
+            await self._once(entry, at)
+        elif entry.catch_up:
+            log.info("job.caught_up", job=entry.name, due=at.isoformat())
+            await self._once(entry, at)
+        else:
+            await self._remember(entry.name, due=at, status="skipped", reason="missed while the service was down")
+        return max(at, self.clock.now())
+
+    async def _reached(self, name: str, until: datetime) -> bool:
+        """Wait for that time; false where something else is to be thought of first."""
+        event = self._asked.setdefault(name, asyncio.Event())
+        event.clear()
+        before = self.clock.now()
+        while (left := until - self.clock.now()) > timedelta():
+            try:
+                async with asyncio.timeout(max(self.clock.seconds(min(left, _SLICE)), _SHORTEST)):
+                    await event.wait()
+            except TimeoutError:
+                if self.clock.now() < before:
+                    return False  # set back
+                before = self.clock.now()
+            else:
+                return False
+        return True
+
+    async def _once(self, entry: JobEntry, due: datetime) -> Ended:
+        """One run with its retries, under its deadline."""
+        self._running.add(entry.name)
+        started = self.clock.now()
+        if not entry.live:
+            await self._remember(entry.name, started=started, status="running", reason="")
+        ended = Ended("failed", "ended by the service's stop")
+        try:
+            try:
+                async with asyncio.timeout(self.clock.seconds(entry.deadline)):
+                    ended = await self._tries(entry, due)
+            except TimeoutError:
+                ended = Ended("partial", f"its deadline of {entry.deadline} passed")
+        finally:
+            self._running.discard(entry.name)
+        if not entry.live:
+            await self._remember(entry.name, due=due, ended=self.clock.now(), status=ended.status, reason=ended.reason)
+        log.info("job.ended", job=entry.name, status=ended.status, reason=ended.reason)
+        return ended
+
+    async def _tries(self, entry: JobEntry, due: datetime) -> Ended:
+        ended = Ended("failed")
+        for attempt in range(1 + (0 if entry.live else entry.retries)):
+            if attempt:
+                log.info("job.retried", job=entry.name, attempt=attempt, reason=ended.reason)
+                await asyncio.sleep(self.clock.seconds(entry.retry_after))
+            try:
+                ended = await self.work(entry, due)
+            except ConfigError as exc:
+                return Ended("failed", str(exc))
+            except IngestError as exc:
+                ended = Ended("failed", str(exc))
+            if ended.status == "complete":
+                break
+        return ended
+
+    async def _remember(self, name: str, **changes: object) -> None:
+        memory = replace(self.known.get(name, Memory()), **changes)  # type: ignore[arg-type]
+        self.known[name] = memory
+        await self.memories.remember(name, memory)
+
+
+def _forget(kept: set[str], name: str, _: object) -> None:
+    kept.discard(name)

@@ -1,0 +1,194 @@
+"""Jobs run when the exchange's day says so, once each, whatever the clock, a restart or a failure does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mystocks_ingest.errors import ConfigError, Unreachable
+from mystocks_ingest.flow.schedule import Ended, Memory, Schedule
+from mystocks_ingest.market.calendar import Calendar
+from mystocks_ingest.market.sessions import ZONE
+from mystocks_ingest.market.timetable import in_session
+from mystocks_ingest.schema import jobs
+from mystocks_ingest.schema.jobs import JobEntry
+
+HOLIDAY = (date(2024, 10, 1), date(2024, 10, 7))
+DAYS = [d for d in (date(2024, 9, 23) + timedelta(n) for n in range(19)) if d.weekday() < 5]
+CAL = Calendar([d for d in DAYS if not HOLIDAY[0] <= d <= HOLIDAY[1]], date(2024, 9, 23), date(2024, 10, 11))
+TEXT = """
+jobs:
+  - {name: daily, when: after close + 30 min, datasets: bar_1d, retries: 2, retry_after: 10 min, deadline: 1 h}
+  - {name: quotes, when: every 30 min in session, datasets: quote}
+"""
+
+
+class Fast:
+    """A clock of its own, ``speed`` times as fast as the loop's; it can be stepped."""
+
+    def __init__(self, start: str, speed: float) -> None:
+        self.start, self.speed = datetime.fromisoformat(start).replace(tzinfo=ZONE), speed
+        self.began = asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        return self.start + timedelta(seconds=(asyncio.get_running_loop().time() - self.began) * self.speed)
+
+    def seconds(self, length: timedelta) -> float:
+        return length.total_seconds() / self.speed
+
+
+@dataclass
+class Book:
+    """A memory that outlives a schedule."""
+
+    kept: dict[str, Memory] = field(default_factory=dict)
+
+    async def jobs(self) -> Mapping[str, Memory]:
+        return self.kept
+
+    async def remember(self, name: str, memory: Memory) -> None:
+        self.kept[name] = memory
+
+
+@dataclass
+class Desk:
+    clock: Fast
+    book: Book
+    done: list[tuple[str, datetime, datetime]] = field(default_factory=list)  # job, due, when it ran
+    failures: int = 0
+    takes: timedelta = timedelta()
+    at_once: int = 0
+
+    async def work(self, entry: JobEntry, due: datetime) -> Ended:
+        self.at_once += 1
+        assert self.at_once <= 2, "one of each job"
+        self.done.append((entry.name, due.astimezone(ZONE), self.clock.now().astimezone(ZONE)))
+        await asyncio.sleep(self.clock.seconds(self.takes) if entry.name == "daily" else 0)
+        self.at_once -= 1
+        if entry.name == "daily" and self.failures:
+            self.failures -= 1
+            raise Unreachable("the vendor is away")
+        return Ended("complete")
+
+    def days(self, name: str = "daily") -> list[str]:
+        return [f"{due:%m-%d %H:%M}" for job, due, _ in self.done if job == name]
+
+
+def entries(tmp_path: Path, text: str = TEXT) -> tuple[JobEntry, ...]:
+    path = tmp_path / "jobs.yaml"
+    path.write_text(text, encoding="utf-8")
+    return jobs.read(path)
+
+
+@asynccontextmanager
+async def running(desk: Desk, given: tuple[JobEntry, ...]) -> AsyncIterator[Schedule]:
+    schedule = Schedule(given, lambda: CAL, desk.work, desk.clock, desk.book)
+    task = asyncio.create_task(schedule.run())
+    try:
+        yield schedule
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(desk: Desk, moment: str) -> None:
+    left = datetime.fromisoformat(moment).replace(tzinfo=ZONE) - desk.clock.now()
+    await asyncio.sleep(max(desk.clock.seconds(left), 0))
+
+
+async def test_jobs_fire_at_the_exchanges_times_and_never_on_a_holiday(tmp_path: Path) -> None:
+    desk = Desk(Fast("2024-09-27 08:00", 250_000), Book())
+    async with running(desk, entries(tmp_path)):
+        await until(desk, "2024-10-10 08:00")
+    assert desk.days() == ["09-27 15:30", "09-30 15:30", "10-08 15:30", "10-09 15:30"]
+    quotes = [due for job, due, _ in desk.done if job == "quotes"]
+    assert {f"{due:%m-%d}" for due in quotes} == {"09-27", "09-30", "10-08", "10-09"}
+    assert all(in_session(due, CAL) or in_session(due - timedelta(seconds=1), CAL) for due in quotes)
+
+
+async def test_a_missed_firing_is_made_up_for_once_after_a_restart(tmp_path: Path) -> None:
+    given, book = entries(tmp_path), Book()
+    book.kept["daily"] = Memory(due=datetime(2024, 9, 25, 15, 30, tzinfo=ZONE))
+    desk = Desk(Fast("2024-09-30 08:00", 10_000), book)
+    async with running(desk, given):
+        await until(desk, "2024-09-30 10:00")
+    assert desk.days() == ["09-26 15:30"]
+    assert book.kept["daily"].status == "complete"
+    lazy = tuple(replace(e, catch_up=False) for e in given)
+    book.kept["daily"] = Memory(due=datetime(2024, 9, 25, 15, 30, tzinfo=ZONE))
+    other = Desk(Fast("2024-09-30 08:00", 10_000), book)
+    async with running(other, lazy):
+        await until(other, "2024-09-30 10:00")
+    assert other.days() == []
+    assert book.kept["daily"].status == "skipped"
+
+
+async def test_what_fails_is_tried_again_and_the_last_word_is_remembered(tmp_path: Path) -> None:
+    desk = Desk(Fast("2024-09-30 15:29", 4_000), Book(), failures=2)
+    async with running(desk, entries(tmp_path)):
+        await until(desk, "2024-09-30 16:30")
+    assert len(desk.days()) == 3
+    assert desk.book.kept["daily"].status == "complete"
+    worse = Desk(Fast("2024-09-30 15:29", 4_000), Book(), failures=9)
+    async with running(worse, entries(tmp_path)):
+        await until(worse, "2024-09-30 16:30")
+    assert len(worse.days()) == 3
+    assert (worse.book.kept["daily"].status, worse.book.kept["daily"].reason) == ("failed", "the vendor is away")
+
+
+async def test_a_job_that_hangs_ends_at_its_deadline_and_others_go_on(tmp_path: Path) -> None:
+    desk = Desk(Fast("2024-09-30 14:20", 4_000), Book(), takes=timedelta(hours=9))
+    async with running(desk, entries(tmp_path)):
+        await until(desk, "2024-09-30 17:30")
+    assert "deadline" in desk.book.kept["daily"].reason
+    assert len(desk.days("quotes")) == 2
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_stepped_clock_stops_no_job(tmp_path: Path, hours: int) -> None:
+    desk = Desk(Fast("2024-09-30 09:40", 4_000), Book())
+    async with running(desk, entries(tmp_path)):
+        await until(desk, "2024-09-30 10:40")
+        before = len(desk.done)
+        desk.clock.start += timedelta(hours=hours)
+        await until(desk, f"2024-09-30 {12 + hours if hours > 0 else 10}:50")
+        assert len(desk.done) > before, "the next half hour is met"
+        await until(desk, "2024-09-30 15:45")
+    assert desk.days() == ["09-30 15:30"]
+
+
+async def test_paused_jobs_wait_for_resume_and_any_job_can_be_run_at_once(tmp_path: Path) -> None:
+    desk = Desk(Fast("2024-09-27 08:00", 100_000), Book())
+    async with running(desk, entries(tmp_path)) as schedule:
+        await asyncio.sleep(0)
+        await schedule.pause("daily", paused=True)
+        await until(desk, "2024-09-28 08:00")
+        assert desk.days() == []
+        assert (await schedule.now("daily")).status == "complete"
+        await schedule.pause("daily", paused=False)
+        await until(desk, "2024-10-01 08:00")
+        assert desk.days()[1:] == ["09-30 15:30"]
+        with pytest.raises(ConfigError, match="there are daily, quotes"):
+            await schedule.now("nightly")
+    assert desk.book.kept["daily"].paused is False
+
+
+async def test_other_jobs_are_taken_over_while_one_runs_to_its_end(tmp_path: Path) -> None:
+    desk = Desk(Fast("2024-09-30 15:29", 4_000), Book(), takes=timedelta(minutes=30))
+    async with running(desk, entries(tmp_path)) as schedule:
+        await until(desk, "2024-09-30 15:40")
+        assert schedule.running("daily")
+        later = TEXT.replace("+ 30 min", "+ 3 h").replace("name: quotes", "name: snapshots")
+        schedule.replace_entries(entries(tmp_path, later))
+        await until(desk, "2024-09-30 18:20")
+    assert desk.days() == ["09-30 15:30", "09-30 18:00"]
+    assert desk.book.kept["daily"].status in ("complete", "running")
+    assert "quotes" not in schedule.next
+    assert "snapshots" in schedule.next
