@@ -26,6 +26,7 @@ from mystocks_ingest.market.datasets.records import (
     DATA_SOURCE,
     DEPTH,
     ETL_JOB,
+    EXCHANGE,
     FACTOR,
     FILL,
     FINANCIAL,
@@ -33,6 +34,7 @@ from mystocks_ingest.market.datasets.records import (
     INDEX_WEIGHT,
     INDUSTRY,
     LIMIT_PRICE,
+    LIMIT_STATE,
     ORDER,
     POSITION,
     SETTING,
@@ -51,6 +53,7 @@ __all__ = [
     "DATA_SOURCE",
     "DEPTH",
     "ETL_JOB",
+    "EXCHANGE",
     "FACTOR",
     "FILL",
     "FINANCIAL",
@@ -59,6 +62,7 @@ __all__ = [
     "INDUSTRY",
     "INSTRUMENT",
     "LIMIT_PRICE",
+    "LIMIT_STATE",
     "MINUTE_INTERVALS",
     "ORDER",
     "POSITION",
@@ -83,6 +87,7 @@ DATASETS: dict[str, Dataset] = {
     d.name: d
     for d in (
         INSTRUMENT,
+        EXCHANGE,
         CALENDAR,
         SUSPENSION,
         BAR_1D,
@@ -93,7 +98,7 @@ DATASETS: dict[str, Dataset] = {
         DAILY_BASIC,
         QUOTE,
         TICK,
-        *(DEPTH, LIMIT_PRICE, INDUSTRY, INDEX_WEIGHT, FUTURES_CONTRACT, FINANCIAL, FACTOR, SIGNAL),
+        *(DEPTH, LIMIT_PRICE, LIMIT_STATE, INDUSTRY, INDEX_WEIGHT, FUTURES_CONTRACT, FINANCIAL, FACTOR, SIGNAL),
         *(ORDER, FILL, POSITION, ACCOUNT, DATA_SOURCE, ETL_JOB, STRATEGY_PARAM, SETTING),
     )
 }

@@ -40,6 +40,34 @@ LIMIT_PRICE = Dataset(
     ),
     time="trade_date",
 )
+LIMIT_STATE = Dataset(
+    "limit_state",
+    Category.MARKET,
+    ("symbol", "trade_date", "state"),
+    (
+        SYMBOL,
+        Field("trade_date", DAY, required=True),
+        text("state", "up or down", required=True),
+        Field("ts", TIME, "of the quote that shows it", required=True),
+        Field("first_at", TIME, "when the limit was first reached"),
+        Field("sealed", BOOL, "true: at the limit, false: it has left it"),
+        Field("price", F64, "CNY, the limit"),
+        *ORIGIN,
+    ),
+    time="trade_date",
+)
+EXCHANGE = Dataset(
+    "exchange",
+    Category.REFERENCE,
+    ("exchange",),
+    (
+        text("exchange", "SH, SZ, BJ; CFFEX, SHFE, ...", required=True),
+        text("name"),
+        text("time_zone", "Asia/Shanghai"),
+        text("sessions", "09:30-11:30,13:00-15:00"),
+        *ORIGIN,
+    ),
+)
 INDUSTRY = Dataset(
     "industry",
     Category.REFERENCE,
