@@ -1,6 +1,7 @@
 """Tables in the dialect of MySQL and MariaDB: the structure they will show, and the statements of each change. Pure.
 
-Each change is one statement: the server makes it whole or not at all, so that after a kill a new plan continues.
+The server makes a statement whole or not at all, and a change is one statement (or two of which the first is a step on
+the way), so that after a kill a new plan continues.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from mystocks_ingest.sinks.mysql.defaults import meant, spelled
 from mystocks_ingest.sinks.mysql.limits import refusals
 from mystocks_ingest.sinks.mysql.types import BOOLEAN, Kind, fit, type_of, values
 
+_OWN_VALUE = re.compile(r"^\(.*\b(?:uuid|uuid_short|rand|random_bytes|sysdate|user|current_user|connection_id)\(")
 _PART = re.compile(r"(?P<name>.+?)(?P<prefix> ?\(\d+\))?(?P<order>(?: +(?:ASC|DESC))?)", re.IGNORECASE)
 
 
@@ -75,6 +77,8 @@ class MySQLDialect:
                 Kind.of(before.type).word == "timestamp"
             ):
                 return "its moments would become wall clocks of UTC, whatever clock its readers go by"
+            case AddColumn(column=column) if self._late(column) and not column.nullable:
+                return "MySQL computes no value for the rows that are there: let it be null"
             case AddColumn(column=column) if column.numbered:
                 return "the rows that are there would be numbered in any order"
             case SetOption(option="engine", before=before) if before not in (None, "MyISAM", "Aria"):
@@ -86,6 +90,9 @@ class MySQLDialect:
         refused = next(refusals(change), "")
         if refused:
             raise UnsafeChange(f"{change.table or ''}: {change.words}: {refused}")
+        if isinstance(change, AddColumn) and self._late(change.column):
+            plain = replace(change, column=replace(change.column, nullable=True, default=None))
+            return [self._statement(plain), self._statement(ChangeColumn(change.table, plain.column, change.column))]
         return [self._statement(change)]
 
     def table(self, shape: TableShape) -> Table:
@@ -130,6 +137,10 @@ class MySQLDialect:
                 return f"{alter} ENGINE = {engine}"
             case _:
                 assert_never(change)
+
+    def _late(self, column: ColumnShape) -> bool:
+        """Whether MySQL takes the default only once the column is there: each row's value would be another."""
+        return not self.server.mariadb and _OWN_VALUE.search(column.default or "") is not None
 
     def _created(self, table: TableShape) -> str:
         lines = [self._definition(column) for column in table.columns]

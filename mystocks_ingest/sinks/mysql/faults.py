@@ -112,7 +112,7 @@ def translated(exc: Exception, access: Access) -> Exception:
     return Unavailable(f"{at}: {said or type(exc).__name__}")
 
 
-_DENIED = re.compile(r"([A-Z][A-Z ,]+?) command denied to user '(.*?)'@'(.*?)' for (?:table|column) .*?`(.+?)`\.")
+_DENIED = re.compile(r"([A-Z][A-Z ,]+?) command denied to user '(.*?)'@'(.*?)' for (?:table|column) (?:.*?`(.+?)`\.)?")
 _FOREIGN = frozenset({1215, 1217, 1451, 1452, 1553, 1832, 1833, 1834, 1846, 3730, 3780})
 
 
@@ -129,7 +129,7 @@ def structural(exc: Exception, access: Access, statement: str) -> IngestError:
     """Our error for a statement that changes structure."""
     said, code, at = _said(exc), code_of(exc), str(access)
     match code:
-        case 1044 | 1227 if statement.startswith("CREATE DATABASE"):
+        case 1044 | 1227 if statement.startswith("CREATE DATABASE IF NOT EXISTS `"):
             name = statement.split("`")[1]
             return ConfigError(
                 f"{at} has no database {name} that user {access.user!r} may see, nor may it create one: as an "
@@ -161,10 +161,13 @@ def structural(exc: Exception, access: Access, statement: str) -> IngestError:
             return ConfigError(f"{at}: {said}: it is gone already; run the command again for a new plan")
         case 1205:
             return Unavailable(f"{at}: {said}: another session uses the table; try again when it has ended", after=30.0)
+        case 1072:
+            return UnsafeChange(f"{at}: {said}: it is to be added first, which has to be asked for by name")
     if code in _FOREIGN:
         return UnsafeChange(f"{at}: {said}: drop the foreign key first, and add it again afterwards")
     error = translated(exc, access)
-    if isinstance(error, IngestError) and not isinstance(error, Rejected):
+    passing = lost(exc) or code < 1000 or code in {2003} | _HELD | _CROWDED | _SLOW | _READ_ONLY | _FULL
+    if isinstance(error, ConfigError) or (isinstance(error, Unavailable) and passing):
         return error
     return ConfigError(f"{at} refuses a change of structure ({said}): {redact(statement)[:300]}")
 

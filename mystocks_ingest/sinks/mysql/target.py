@@ -31,9 +31,12 @@ class MySQLTarget:
 
     name = "mysql"
 
-    def __init__(self, database: MySQLDatabase, *, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self, database: MySQLDatabase, *, lock_seconds: float = LOCK_SECONDS, table_seconds: int = TABLE_SECONDS
+    ) -> None:
         self._database = database
         self._lock_seconds = lock_seconds
+        self._table_seconds = table_seconds
         self._held: Wire | None = None
         self._turn = asyncio.Lock()
 
@@ -112,7 +115,7 @@ class MySQLTarget:
     async def _prepared(self, wire: Wire) -> None:
         """A session that may take long over a change, and not over waiting for its turn."""
         unbounded = "max_statement_time = 0" if wire.mariadb else "max_execution_time = 0"
-        await self._run(wire, f"SET SESSION lock_wait_timeout = {TABLE_SECONDS}, {unbounded}", _PATIENCE)
+        await self._run(wire, f"SET SESSION lock_wait_timeout = {self._table_seconds}, {unbounded}", _PATIENCE)
 
     async def _change(self, wire: Wire, statement: str) -> None:
         await self._run(wire, statement, CHANGE_SECONDS)
