@@ -17,14 +17,14 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.errors import ConfigError, Drifted, Unavailable
 from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import STATED_MOVE, Context, check
 from mystocks_ingest.market.datasets import Dataset, dataset
 from mystocks_ingest.market.frames import Frame, Symbol, Window
 from mystocks_ingest.ports import Checkpoint, DeadLetter, Query, Sink
-from mystocks_ingest.schema.tables import Tables
+from mystocks_ingest.schema.tables import Route, Table, Tables
 
 log = get("replay")
 
@@ -114,7 +114,7 @@ async def _page(
                 done.refused[name, rule] += 1
                 done.reasons[name, rule] = reason
         for table in tables.routes(current.dataset) if len(accepted) else ():
-            await sink.write(table, accepted.rows)
+            await _stored(sink, table, accepted.rows)
         good = _ids(accepted)
         others = [*_ids(overtaken), *(n for i in (*good, *_ids(overtaken)) for n in older[i])]
         done.stored[name] += len(good)
@@ -123,6 +123,16 @@ async def _page(
         await _settle(accepted, journal)
         stayed += len(group) - len(good) - len(others)
     return stayed
+
+
+async def _stored(sink: Sink, table: Table, rows: pa.RecordBatch) -> None:
+    """Written, where the table is required; else offered."""
+    try:
+        await sink.write(table, rows)
+    except (Unavailable, Drifted) as exc:
+        if table.route is Route.REQUIRED:
+            raise
+        log.warning("rows.skipped", table=table.name, rows=rows.num_rows, reason=str(exc))
 
 
 async def _settle(frame: Frame, journal: Letters) -> None:

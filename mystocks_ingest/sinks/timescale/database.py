@@ -111,6 +111,7 @@ class TimescaleDatabase:
         where = self.where
         options = {
             "application_name": "mystocks-ingest",
+            "synchronous_commit": "on",  # whatever the server's habit: what is acknowledged is on its disk
             "statement_timeout": str(int(where.statement_seconds * 1000)),
             "idle_in_transaction_session_timeout": str(int(where.statement_seconds * 1000)),
             "timezone": "UTC",
