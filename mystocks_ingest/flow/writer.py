@@ -43,8 +43,8 @@ class Limits:
     batch_rows: int = 122_880  # a row group of the embedded store: whole groups bypass its log
     batch_bytes: int = 32 << 20
     linger_seconds: float = 0.01
-    queue_rows: int = 368_640
-    queue_bytes: int = 64 << 20
+    queue_rows: int = 245_760
+    queue_bytes: int = 48 << 20
     retry_seconds: float = 30.0
     drain_seconds: float = 20.0
     grace_seconds: float = 5.0

@@ -1,0 +1,210 @@
+"""Live quotes: which rows of a snapshot are news, and minute bars built from them. Pure, a column at a time.
+
+Vendors answer a poll with the whole market, most of it unchanged; servers behind one address lag behind each other, so
+that an older state may come after a newer one. A row is news when something but its time differs from what is held, its
+time is not older, and the session's volume has not shrunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mystocks_ingest.market import sessions
+from mystocks_ingest.market.datasets import DATASETS
+from mystocks_ingest.market.frames import Frame
+
+Integers = npt.NDArray[np.int64]
+_PRIME = np.uint64(0x100000001B3)
+_UNTOLD = frozenset({"symbol", "ts", "source", "fetched_at"})  # what may differ without being news
+_DAY_MS = 24 * 3600 * 1000
+_SHANGHAI_MS = 8 * 3600 * 1000
+FROM_QUOTES = "quotes"
+"""The ``source`` of bars that were built here; such bars are provisional: a vendor's own replaces them."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """``frame`` holds the rows that are news; the counts, those that are not, and why."""
+
+    frame: Frame
+    unchanged: int
+    late: int  # the time is older than what is held
+    stale: int  # the session's volume has shrunk: a server that lags behind
+
+
+class Latest:
+    """The newest state of each symbol. Not for two callers at once."""
+
+    def __init__(self) -> None:
+        self._symbols: pa.Array = pa.array([], pa.string())
+        self._held: dict[str, Integers] = {name: np.empty(0, np.int64) for name in ("ts", "volume", "digest")}
+
+    def news(self, frame: Frame) -> News:
+        """What is new in ``frame`` (each symbol once, quotes or books); it is held from now on."""
+        rows = frame.rows
+        if not rows.num_rows:
+            return News(frame, 0, 0, 0)
+        place = self._places(rows.column("symbol"))
+        now = {"ts": _instants(rows.column("ts")), "volume": _volume(rows), "digest": _digest(rows)}
+        held = {name: values[place] for name, values in self._held.items()}
+        late = now["ts"] < held["ts"]
+        same_day = _day(now["ts"]) == _day(held["ts"])
+        unchanged = ~late & same_day & (now["digest"] == held["digest"])
+        stale = ~late & ~unchanged & same_day & (now["volume"] < held["volume"])
+        fresh = ~(late | unchanged | stale)
+        for name, values in self._held.items():
+            values[place[fresh]] = now[name][fresh]
+        kept = frame if fresh.all() else frame.take(pa.array(np.flatnonzero(fresh)))
+        return News(kept, int(unchanged.sum()), int(late.sum()), int(stale.sum()))
+
+    def _places(self, symbols: pa.Array) -> Integers:
+        """Where each symbol's state is held; new symbols get a place."""
+        found = pc.index_in(symbols, value_set=self._symbols)
+        if found.null_count:
+            fresh = symbols.filter(found.is_null()).unique()
+            self._symbols = pa.concat_arrays([self._symbols, fresh])
+            none = np.full(len(fresh), np.iinfo(np.int64).min)
+            self._held = {name: np.concatenate([values, none]) for name, values in self._held.items()}
+            found = pc.index_in(symbols, value_set=self._symbols)
+        places: Integers = found.to_numpy().astype(np.int64)
+        return places
+
+
+class MinuteBars:
+    """One-minute bars from quotes: prices as they were seen, volume and amount as the day's totals grew."""
+
+    def __init__(self) -> None:
+        self._dataset = DATASETS["bar_1m"]
+        self._symbols: pa.Array = pa.array([], pa.string())
+        self._label = np.empty(0, np.int64)  # the end of the bar under way, ms; negative: it was given out; 0: none yet
+        self._prices = np.empty((4, 0))  # open, high, low, close
+        self._totals = np.empty((4, 0))  # volume and amount: before the bar, and now
+
+    def take(self, frame: Frame) -> Frame | None:
+        """Count ``frame`` (quotes, each symbol once) in; the bars that it completes."""
+        rows = frame.rows.filter(pc.greater(pc.fill_null(frame.rows.column("last"), 0.0), 0.0))
+        if not rows.num_rows:
+            return None
+        place = self._places(rows.column("symbol"))
+        label = _labels(_instants(rows.column("ts")))
+        last = rows.column("last").to_numpy(zero_copy_only=False)
+        totals = np.stack([_numbers(rows, "volume"), _numbers(rows, "amount")])
+        ended = (label > self._label[place]) & (self._label[place] > 0)
+        done = self._bars(place[ended], frame.fetched_at)
+        begins = label > np.abs(self._label[place])
+        at, of_new_day = place[begins], _day(label[begins]) != _day(self._label[place[begins]])
+        opened = np.where(
+            of_new_day & (_numbers(rows, "open")[begins] > 0), _numbers(rows, "open")[begins], last[begins]
+        )
+        self._prices[0, at] = opened
+        self._prices[1, at] = np.maximum(opened, last[begins])
+        self._prices[2, at] = np.minimum(opened, last[begins])
+        self._totals[:2, at] = np.where(of_new_day, 0.0, self._totals[2:, at])
+        self._label[at] = label[begins]
+        goes_on = label == self._label[place]  # a late quote of an older minute changes nothing
+        at = place[goes_on]
+        self._prices[1, at] = np.maximum(self._prices[1, at], last[goes_on])
+        self._prices[2, at] = np.minimum(self._prices[2, at], last[goes_on])
+        self._prices[3, at] = last[goes_on]
+        self._totals[2:, at] = totals[:, goes_on]
+        return done
+
+    def flush(self, before: datetime) -> Frame | None:
+        """The bars under way that end at ``before`` (aware) or earlier: at the session's end, and of quiet symbols."""
+        limit = int(before.timestamp() * 1000)
+        due = np.flatnonzero((self._label > 0) & (self._label <= limit))
+        done = self._bars(due, before)
+        self._label[due] = -self._label[due]  # its day is still known, and no second bar of it begins
+        return done
+
+    def _bars(self, place: Integers, fetched_at: datetime) -> Frame | None:
+        volume = self._totals[2, place] - self._totals[0, place]
+        traded = volume > 0
+        place, volume = place[traded], volume[traded]
+        if not len(place):
+            return None
+        columns: dict[str, pa.Array] = {
+            "symbol": self._symbols.take(pa.array(place)),
+            "bar_time": pa.array(self._label[place], pa.timestamp("ms", tz="UTC")),
+            **{name: pa.array(self._prices[i, place]) for i, name in enumerate(("open", "high", "low", "close"))},
+            "volume": pa.array(volume.astype(np.int64)),
+            "amount": pa.array(self._totals[3, place] - self._totals[1, place]),
+            "provisional": pa.repeat(pa.scalar(True), len(place)),
+            "source": pa.repeat(pa.scalar(FROM_QUOTES), len(place)),
+            "fetched_at": pa.repeat(pa.scalar(fetched_at, pa.timestamp("ms", tz="UTC")), len(place)),
+        }
+        fields = self._dataset.fields
+        schema = pa.schema([pa.field(f.name, f.type) for f in fields])
+        rows = pa.RecordBatch.from_arrays([columns[f.name].cast(f.type) for f in fields], schema=schema)
+        order = pc.sort_indices(rows.column("symbol"))
+        return Frame(self._dataset, FROM_QUOTES, fetched_at, rows.take(order))
+
+    def _places(self, symbols: pa.Array) -> Integers:
+        found = pc.index_in(symbols, value_set=self._symbols)
+        if found.null_count:
+            fresh = symbols.filter(found.is_null()).unique()
+            self._symbols = pa.concat_arrays([self._symbols, fresh])
+            self._label = np.concatenate([self._label, np.zeros(len(fresh), np.int64)])
+            self._prices = np.concatenate([self._prices, np.full((4, len(fresh)), np.nan)], axis=1)
+            self._totals = np.concatenate([self._totals, np.zeros((4, len(fresh)))], axis=1)
+            found = pc.index_in(symbols, value_set=self._symbols)
+        places: Integers = found.to_numpy().astype(np.int64)
+        return places
+
+
+def _instants(column: pa.Array) -> Integers:
+    values: Integers = pc.fill_null(column.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()), 0).to_numpy()
+    return values
+
+
+def _day(instants: Integers) -> Integers:
+    """Shanghai's day of each instant, whichever its sign."""
+    days: Integers = (np.abs(instants) + _SHANGHAI_MS) // _DAY_MS
+    return days
+
+
+def _labels(instants: Integers) -> Integers:
+    """The end of the minute bar that each instant belongs to: of the session, lunch and auction at its nearest bar."""
+    midnight = (instants + _SHANGHAI_MS) // _DAY_MS * _DAY_MS - _SHANGHAI_MS
+    minute = -((midnight - instants) // 60_000)  # rounded up: 09:35:00 sharp is the bar 09:35
+    ends = np.flatnonzero(_ENDS)
+    found = ends[np.minimum(np.searchsorted(ends, minute), len(ends) - 1)]
+    lunch = (minute > sessions.MORNING[1]) & (minute <= sessions.AFTERNOON[0])
+    labels: Integers = midnight + np.where(lunch, sessions.MORNING[1], found) * 60_000
+    return labels
+
+
+_ENDS = np.zeros(24 * 60, dtype=np.bool_)
+for _label in sessions.labels("1m"):
+    _ENDS[_label.hour * 60 + _label.minute] = True
+
+
+def _numbers(rows: pa.RecordBatch, name: str) -> npt.NDArray[np.float64]:
+    values: npt.NDArray[np.float64] = pc.fill_null(rows.column(name).cast(pa.float64()), 0.0).to_numpy()
+    return values
+
+
+def _volume(rows: pa.RecordBatch) -> Integers:
+    """The day's volume; books have none, and nothing to shrink."""
+    if "volume" not in rows.schema.names:
+        return np.zeros(rows.num_rows, np.int64)
+    values: Integers = pc.fill_null(rows.column("volume").cast(pa.int64()), 0).to_numpy()
+    return values
+
+
+def _digest(rows: pa.RecordBatch) -> Integers:
+    """A number that differs where the values do (FNV over the columns' bits)."""
+    found = np.full(rows.num_rows, 0xCBF29CE484222325, np.uint64)
+    for name in rows.schema.names:
+        if name in _UNTOLD:
+            continue
+        column = rows.column(name)
+        values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy().view(np.uint64)
+        found = (found ^ values ^ (values >> np.uint64(29))) * _PRIME
+    return found.view(np.int64)
