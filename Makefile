@@ -37,7 +37,7 @@ bench: $(ready) ## benchmarks as ratios; ONLY=word runs those whose name has the
 
 .PHONY: chaos
 chaos: $(ready) ## the long proofs: kill -9 of the program, its lanes and each database server, at random moments
-	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_kills.py tests/chaos/test_servers.py
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_kills.py tests/chaos/test_servers.py tests/chaos/test_schema_kills.py
 
 .PHONY: faults
 faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, rows wrong; a table

@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, Entry] = {
     "dead-letters": Entry("dead_letters", "dead_letters", "List, show and replay refused rows."),
     "schema": Entry("schema", "schema", "Plan, apply, check and export the structure of every table."),
     "monitor": Entry("monitor", "monitor", "Show what was done to tables, what runs did, and how the sources fare."),
-    "doctor": Entry("doctor", "doctor", "Check settings, store, calendar, disk and packages."),
+    "doctor": Entry("doctor", "doctor", "Check settings, databases, store, calendar, disk and packages."),
     "completion": Entry("completion", "completion", "Print the completion script for bash, zsh or fish."),
 }
 

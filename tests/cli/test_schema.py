@@ -7,14 +7,16 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
-from conftest import Command
 
 from mystocks_ingest.sinks.embedded import FILE
 
+Command = Callable[..., Any]
 TABLES = """
 tables:
   - database_type: MySQL
