@@ -117,6 +117,7 @@ async def test_a_full_queue_is_waited_for_briefly_and_then_counted(place: Place)
             assert not await log.record(told(4, 5, 6))
             assert time.monotonic() - began < 2
             assert log._lost == 3
+            assert not any(task.done() for task in under_way)  # nothing is acknowledged before it is on the disk
         assert await asyncio.gather(*under_way) == [True] * 3
         assert (await log.waiting()).lost == 3
     async with place.log() as log:
@@ -151,6 +152,20 @@ async def test_a_damaged_spool_is_kept_beside_a_new_one(place: Place) -> None:
         assert await rows(log, "table_operation_log", "table_name") == [("t1",)]
     (kept,) = place.folder.glob(f"{FILE}.damaged-*")
     assert kept.read_bytes().startswith(b"no database")
+
+
+async def test_what_the_database_has_though_the_spool_does_not_know_is_not_doubled(place: Place) -> None:
+    """As a kill leaves it between the two."""
+    entries_made = told(*range(5))
+    spool = place.spool()
+    spool.put(entries_made)
+    spool.close()
+    async with place.store() as store:
+        await store.prepare()
+        await store.write(entries_made[:3])
+    async with place.log() as log:
+        await settled(log)
+        assert await rows(log, "table_operation_log", "table_name") == [(f"t{n}",) for n in range(5)]
 
 
 async def test_two_processes_that_empty_one_spool_double_nothing(on_mariadb: Place) -> None:
