@@ -11,10 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.logs import get
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.schema.document.values import Document
 from mystocks_ingest.schema.keyspace import KeySpace
 from mystocks_ingest.schema.types import arrow_type
+
+log = get("schema")
 
 
 class Database(StrEnum):
@@ -220,7 +223,13 @@ def writable(table: Table) -> None:
 
 
 def load(path: Path) -> Tables:
-    """Read the YAML. Raises ConfigError with file, line and column of every complaint, all at once."""
+    """Read the YAML. Raises ConfigError with file, line and column of every complaint, all at once.
+
+    What is right and yet worth saying, such as a table without a key, is logged, and stands in ``document.remarks``.
+    """
     from mystocks_ingest.schema.document.reading import read  # noqa: PLC0415 - pydantic and yaml only when a file is read
 
-    return Tables(*read(path))
+    tables, document = read(path)
+    for remark in document.remarks:
+        log.warning("table.remarked", at=remark.where, says=remark.text)
+    return Tables(tables, document)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -38,18 +39,41 @@ def salvaged(
     try:
         return Salvaged(model.model_validate(item, context=dict(context)))
     except ValidationError as exc:
-        errors = exc.errors(include_url=False)
-    complaints += [_translated(model, error, base, item) for error in errors]
+        errors: list[Any] = list(exc.errors(include_url=False))
+    misspelt = dict(_misspelt(errors))
+    errors = [e for e in errors if _within(e) not in misspelt.values()]
+    complaints += [_translated(model, error, base, item, misspelt) for error in errors]
     if not isinstance(item, dict):
         return None
     rest = copy.deepcopy(item)
-    places = [_within(error) for error in errors]
-    for error, loc in zip(errors, places, strict=True):
-        _mend(rest, loc, missing=error["type"] == "missing")
+    for wrong, right in misspelt.items():
+        holder = _holder(rest, wrong)
+        holder[right[-1]] = holder.pop(wrong[-1])
+    places = [_within(error) for error in errors if _within(error) not in misspelt]
+    for error in errors:
+        if _within(error) not in misspelt:
+            _mend(rest, _within(error), missing=error["type"] == "missing")
     try:
         return Salvaged(model.model_validate(rest, context=dict(context)), tuple(places))
     except ValidationError:
         return None
+
+
+def _misspelt(errors: list[Any]) -> Iterator[tuple[Place, Place]]:
+    """Unknown entries that are meant for a missing one: one mistake, not two."""
+    unknown = [_within(e) for e in errors if e["type"] == "extra_forbidden"]
+    for missing in [_within(e) for e in errors if e["type"] == "missing"]:
+        beside = [
+            str(u[-1]) for u in unknown if u[:-1] == missing[:-1] and abs(len(str(u[-1])) - len(str(missing[-1]))) < 3
+        ]
+        for near in get_close_matches(str(missing[-1]), beside, n=1, cutoff=0.7):
+            yield (*missing[:-1], near), missing
+
+
+def _holder(rest: Any, place: Place) -> Any:
+    for step in place[:-1]:
+        rest = rest[_spelling(rest, step)]
+    return rest
 
 
 def _within(error: Any) -> Place:
@@ -105,7 +129,9 @@ def _spelling(holder: Any, step: str | int) -> Any:
     return next((n for n in (step, *SPELLINGS.get(str(step), ())) if n in holder), None)
 
 
-def _translated(model: type[BaseModel], error: Any, base: Place, item: object) -> Complaint:
+def _translated(
+    model: type[BaseModel], error: Any, base: Place, item: object, misspelt: Mapping[Place, Place]
+) -> Complaint:
     """A pydantic error in the words of the file. A secret's value is not repeated."""
     at: Place = base + _within(error)
     name = f" of table {item['table_name']}" if isinstance(item, dict) and "table_name" in item else ""
@@ -115,7 +141,8 @@ def _translated(model: type[BaseModel], error: Any, base: Place, item: object) -
             return Complaint(at[:-1], f"`{last}` is missing{name}")
         case "extra_forbidden":
             known = ", ".join(_known(model, _within(error)[:-1]))
-            return Complaint(at, f"unknown entry `{last}`{name}; known: {known}", on_key=True)
+            meant = f", is `{misspelt[_within(error)][-1]}` meant?" if _within(error) in misspelt else ""
+            return Complaint(at, f"unknown entry `{last}`{name}{meant}; known: {known}", on_key=True)
         case "enum":
             return Complaint(at, f"`{last}` is {error['input']!r}; it must be {error['ctx']['expected']}")
         case "value_error":
