@@ -270,6 +270,17 @@ def test_a_database_counts_as_fine_as_its_finest_table_and_each_asks_for_its_own
     assert "precision" not in found(Place("ns", minutes("36500d")), TDengineDialect([other, TICK]))
 
 
+def test_a_table_is_not_made_where_its_times_would_be_cut() -> None:
+    fine = replace(TICK, columns=(replace(TICK.columns[0], canonical=pa.timestamp("us", "UTC")), *TICK.columns[1:]))
+    dialect = TDengineDialect([fine], places={"market_data": Place("ms", 1)})
+    change = CreateTable(dialect.shape(fine))
+    assert "counts time in ms, and the table needs us: give it another database_name" in dialect.hazard(change)
+    with pytest.raises(UnsafeChange, match="counts time in ms"):
+        dialect.ddl(change)
+    for place in ({}, {"market_data": Place("us", 1)}, {"market_data": Place("ns", 1)}):
+        assert TDengineDialect([fine], places=place).hazard(change) == ""  # type: ignore[arg-type]
+
+
 @given(st.integers(1, 10**8))
 def test_a_span_is_read_as_it_is_written(length: int) -> None:
     assert minutes(span(length)) == length

@@ -292,7 +292,7 @@ async def test_three_hundred_tables_are_read_in_three_calls(database: TDengineDa
     assert await planned(target, tables) == []
     seconds = time.perf_counter() - began
     assert calls == ["query", "query", "queries", "queries"]  # databases, once more, lists, all of DESCRIBE
-    assert seconds < 3
+    assert seconds < 15  # about 0.5 on a machine with nothing else to do
 
 
 async def test_a_database_that_is_missing_is_made_with_its_options(running: Server, name: str) -> None:

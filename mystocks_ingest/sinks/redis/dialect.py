@@ -103,7 +103,8 @@ class RedisDialect:
             options["kind"] = commonest[0]
         else:
             odd += [_stray(s, f"{_a(kinds[s.key])}, not {_a(space.kind.value)}") for s in samples if s not in rows]
-        odd += [_stray(s, why) for s in rows if (why := _unreadable(table, space, s))]
+        if _unreadable(table, space, rows):  # one by one only where need be
+            odd += [_stray(s, why) for s in rows if (why := _unreadable(table, space, [s]))]
         life = _lives(rows, self._life(space))
         if life:
             options["expire"] = f"{life} s"
@@ -238,20 +239,17 @@ def _fields(space: KeySpace, sample: Sample) -> list[str]:
             return []
 
 
-def _unreadable(table: Table, space: KeySpace, sample: Sample) -> str:
-    """Why the sink could not read the key's rows."""
-    if space.kind is Kind.SET:
+def _unreadable(table: Table, space: KeySpace, samples: Sequence[Sample]) -> str:
+    """Why the sink could not read the keys' rows."""
+    if space.kind is Kind.SET or not samples:
         return ""
-    held = [c.name for c in table.columns if not c.nullable or c.name in table.key]
-    if space.kind is Kind.HASH:
-        absent = next((n for n in held if n.encode() not in sample.fields), None)
-        texts = decoding.hashes(table, [sample.fields])
-    else:
-        rows = [json.loads(v) for v in sample.fields.values()]
-        absent = next((n for n in held for row in rows if row.get(n) is None), None)
-        texts = decoding.maps(table, [sample.fields])
-    if absent is not None:
-        return f"no {absent}, which no row goes without"
+    texts_of = decoding.hashes if space.kind is Kind.HASH else decoding.maps
+    texts = texts_of(table, [s.fields for s in samples])
+    needed = [c.name for c in table.columns if not c.nullable or c.name in table.key]
+    rows = len(samples) if space.kind is Kind.HASH else sum(len(s.fields) for s in samples)
+    for name in needed:
+        if len(texts[name]) < rows or None in texts[name]:
+            return f"no {name}, which no row goes without"
     for field in table.schema:
         try:
             decoding.typed(texts[field.name], field.type)

@@ -74,17 +74,18 @@ class RedisTarget:
     async def _chosen(self) -> dict[str, list[bytes]]:
         """Keys of each table, by their names alone."""
         chosen: dict[str, list[bytes]] = {t.name: [] for t in self._tables}
-        forms: list[tuple[str, re.Pattern[bytes]]] = []
+        forms: dict[bytes, list[tuple[str, re.Pattern[bytes]]]] = {}  # by the text before their first place
         for table in self._tables:
             space = space_of(table)
             if space.places:
-                forms.append((table.name, decoding.matcher(space)))
+                forms.setdefault(space.texts[0].encode(), []).append((table.name, decoding.matcher(space)))
             else:
                 chosen[table.name].append(space.pattern.encode())
         if not forms:
             return chosen
+        lengths = sorted({len(text) for text in forms})
         for key in await self._database.some_keys(SCANNED_KEYS):
-            for name, form in forms:
+            for name, form in (pair for length in lengths for pair in forms.get(key[:length], ())):
                 if len(chosen[name]) < SAMPLED_KEYS and form.fullmatch(key):
                     chosen[name].append(key)
         return chosen

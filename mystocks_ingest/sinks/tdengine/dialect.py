@@ -15,9 +15,10 @@ and KEEP stays what it is. So the dialect is told all tables of the file; one th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import assert_never
 
 import pyarrow as pa
@@ -100,8 +101,16 @@ class _Need:
 class TDengineDialect:
     """schema.diff.Dialect of TDengine. ``tables`` are all of the file's, for what they share: their database."""
 
-    def __init__(self, tables: Iterable[Table] = (), *, database_options: str = DATABASE_OPTIONS) -> None:
+    def __init__(
+        self,
+        tables: Iterable[Table] = (),
+        *,
+        database_options: str = DATABASE_OPTIONS,
+        places: Mapping[str, Place] = MappingProxyType({}),
+    ) -> None:
+        """``places``: the databases that are there, as far as somebody looked."""
         self._options = _words(database_options)
+        self._places = places
         of: dict[str, list[Table]] = {}
         for table in tables:
             of.setdefault(table.database_name, []).append(table)
@@ -159,11 +168,11 @@ class TDengineDialect:
                 old, new = self._minutes(before), self._minutes(after)
                 return f"every row of the database older than {span(new)} would be deleted" if new < old else ""
             case _:
-                return _impossible(change)
+                return self._impossible(change)
 
     def ddl(self, change: Change) -> list[str]:
         """The statements, one each: of two in one text TDengine runs the first alone. Raises UnsafeChange."""
-        if why := _impossible(change):
+        if why := self._impossible(change):
             where = "" if isinstance(change, CreateDatabase) else f"{change.table}: "
             raise UnsafeChange(f"{where}{change.words}: {why}")
         match change:
@@ -207,6 +216,18 @@ class TDengineDialect:
                 retention=timedelta(minutes=minutes(keep)) if keep else None, codec=codec or None, level=level or None
             ),
         )
+
+    def _impossible(self, change: Change) -> str:
+        """As the function of that name, and what the databases that are there forbid."""
+        if isinstance(change, CreateTable) and change.table.database in self._places:
+            there = self._places[change.table.database].precision
+            wanted = change.table.settings.get("precision", PRECISIONS[0])
+            if PRECISIONS.index(there) < next(i for i, p in enumerate(PRECISIONS) if p == wanted):
+                return (
+                    f"database {change.table.database} counts time in {there}, and the table needs {wanted}: give it "
+                    "another database_name, for a precision cannot be changed"
+                )
+        return _impossible(change)
 
     def _set(
         self, precision: Precision, keep: int | None, *, super_table: bool, coarse: bool = False

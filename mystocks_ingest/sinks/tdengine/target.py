@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from mystocks_ingest.errors import ConfigError
@@ -29,7 +29,12 @@ class TDengineTarget:
         self._database = database
         self._patience = patience or lock.Patience()
         self._held: lock.Held | None = None
-        self.dialect = TDengineDialect(tables, database_options=database.options.database_options)
+        self._tables = tuple(tables)
+        self.dialect = self._dialect({})
+
+    def _dialect(self, places: Mapping[str, Place]) -> TDengineDialect:
+        options = self._database.options.database_options
+        return TDengineDialect(self._tables, database_options=options, places=places)
 
     async def databases(self) -> frozenset[str]:
         return frozenset(await self.places())
@@ -51,6 +56,7 @@ class TDengineTarget:
         tables. DESCRIBE tells all of a table, from what the server holds in memory: all go in one call.
         """
         places = await self.places()
+        self.dialect = self._dialect(places)
         wanted = [name for name in dict.fromkeys(databases) if name in places]
         if not wanted:
             return ()
