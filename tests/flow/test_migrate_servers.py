@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from killed_applies import applying, campaign, described, settings_of, story, words
 from servers.mariadb import MariaDB
@@ -17,7 +18,9 @@ from servers.redis import PASSWORD, Redis
 from servers.tdengine import TaosServer
 
 from mystocks_ingest import service
-from mystocks_ingest.ports import Status
+from mystocks_ingest.errors import Drifted
+from mystocks_ingest.market.datasets import CALENDAR, DAILY_BASIC
+from mystocks_ingest.ports import Query, Status
 from mystocks_ingest.schema.writing import written
 
 ROOT = Path(__file__).parents[2]
@@ -148,3 +151,40 @@ async def test_two_programs_that_apply_at_once_make_each_table_once(two: dict[st
     servers = [t for t in told if t[1] and t[0] != "Embedded"]  # each has an embedded store of its own
     assert {status for _, _, status in servers} == {Status.SUCCESS}
     assert len(servers) == len(set(servers))
+
+
+# start-up on servers ----------------------------------------------------------------------------------------------
+
+
+async def test_a_service_opens_on_servers_where_it_may_only_report(four: dict[str, str], tmp_path: Path) -> None:
+    described(tmp_path / "config", f"f{uuid.uuid4().hex[:6]}")
+    given = {**four, "MYSTOCKS_CONFIG_DIR": str(tmp_path / "config")}
+    async with service.opened(settings_of({**given, "MYSTOCKS_SCHEMA": "report"}), now=lambda: NOW) as opened:
+        away = {t for t in opened.tables.all if t not in opened.sink.blocked}
+        assert {t.database_type.store for t in away} <= {"redis"}  # where nothing has to be made
+        assert not any(reason.readable for reason in opened.sink.blocked.values())
+    async with service.opened(settings_of(given), now=lambda: NOW) as opened:
+        assert opened.sink.blocked == {}
+
+
+async def test_unsafe_drift_on_servers_stops_those_tables_and_no_other(four: dict[str, str], tmp_path: Path) -> None:
+    file = described(tmp_path / "config", f"g{uuid.uuid4().hex[:6]}")
+    settings = settings_of({**four, "MYSTOCKS_CONFIG_DIR": str(tmp_path / "config")})
+    async with service.managed(settings, now=lambda: NOW, file=file) as manager:
+        await manager.apply()
+        for name, statement in (
+            ("daily_basic", "ALTER TABLE {table} ALTER COLUMN pe TYPE varchar(50)"),
+            ("instrument", "ALTER TABLE {table} MODIFY name INT"),
+        ):
+            table = manager.named(name)
+            shape = manager.target(table).dialect.shape(table)
+            full = shape.name if name == "daily_basic" else f"{shape.database}.{shape.name}"
+            await manager.target(table).execute(shape.database, statement.format(table=full))
+    async with service.opened(settings, now=lambda: NOW) as opened:
+        stopped = {t.name: str(reason) for t, reason in opened.sink.blocked.items()}
+        assert sorted(stopped) == ["daily_basic", "instrument"]
+        assert "column pe: type" in stopped["daily_basic"]
+        assert "column name: type" in stopped["instrument"]
+        with pytest.raises(Drifted, match="column pe: type"):
+            await opened.sink.write(opened.tables.holder(DAILY_BASIC), pa.RecordBatch.from_pylist([]))
+        assert (await opened.sink.read(opened.tables.holder(CALENDAR), Query())).num_rows == 0
