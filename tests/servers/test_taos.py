@@ -198,3 +198,108 @@ def test_a_column_grows_and_never_changes_its_type(database) -> None:
 def test_a_long_statement_is_refused(database) -> None:
     connection, _ = database
     assert refused(lambda: connection.execute("select '" + "x" * (1 << 20) + "'")) == 0x0219
+
+
+# Not measured, but read in TDengine's manual and in the source of 3.3 (taoserror.h, mndStb.c): what plans lean on.
+
+
+def test_what_the_catalogue_tells_and_what_only_describe_does(database) -> None:
+    connection, name = database
+    connection.execute(
+        "create stable s (ts timestamp, k int primary key, d decimal(10, 4), b varbinary(9)) tags (t int)"
+    )
+    connection.execute("create table lone (ts timestamp, v varchar(3)) comment 'it''s'")
+    connection.execute(f"insert into c using s tags(1) values ({T0}, 1, 1.5, null)")
+    where = f"where db_name = '{name}'"
+    tables = connection.query(f"select table_name, `type`, table_comment from information_schema.ins_tables {where}")
+    assert sorted(tables) == [("c", "CHILD_TABLE", None), ("lone", "NORMAL_TABLE", "it's")]
+    kinds = list(
+        connection.query(f"select table_name, table_type, col_type from information_schema.ins_columns {where}")
+    )
+    assert [k for k in kinds if k[0] == "lone"] == [
+        ("lone", "NORMAL_TABLE", "TIMESTAMP"), ("lone", "NORMAL_TABLE", "VARCHAR(3)"),
+    ]  # fmt: skip
+    assert {k[1] for k in kinds if k[0] == "c"} == {"CHILD_TABLE"}  # a line a column of every sub table
+    assert {k[2] for k in kinds if k[0] == "s"} == {
+        "TIMESTAMP",
+        "INT",
+        "DECIMAL",
+        "VARBINARY",
+    }  # neither tags nor sizes
+    assert [tuple(row[:4]) for row in connection.query("describe s")] == [
+        ("ts", "TIMESTAMP", 8, ""),
+        ("k", "INT", 4, "COMPOSITE KEY"),
+        ("d", "DECIMAL(10, 4)", 8, ""),
+        ("b", "VARBINARY", 9, ""),
+        ("t", "INT", 4, "TAG"),
+    ]
+
+
+def test_each_type_has_its_own_compression_until_it_is_given_another(database) -> None:
+    connection, _ = database
+    connection.execute(
+        "create stable s (ts timestamp, i int, n tinyint, d double, v varchar(3) compress 'xz' level 'h', b bool) tags (t int)"
+    )
+    described = {row[0]: tuple(row[5:7]) for row in connection.query("describe s")}
+    assert described == {
+        "ts": ("lz4", "medium"), "i": ("lz4", "medium"), "n": ("zlib", "medium"), "d": ("lz4", "medium"),
+        "v": ("xz", "high"), "b": ("zstd", "medium"), "t": ("disabled", "disabled"),
+    }  # fmt: skip
+    connection.execute("alter stable s modify column d compress 'tsz' level 'low'")
+    assert next(tuple(row[5:7]) for row in connection.query("describe s") if row[0] == "d") == ("tsz", "low")
+
+
+def test_a_change_that_the_structure_forbids_has_its_code(database) -> None:
+    connection, name = database
+    connection.execute("create stable s (ts timestamp, k varchar(4) primary key, v int) tags (t varchar(4))")
+    connection.execute(f"insert into c using s tags('a') values ({T0}, 'x', 1)")
+    connection.execute("create table lone (ts timestamp, v int)")
+    for sql, code in {
+        "alter stable s drop column ts": 0x264A,
+        "alter stable s drop column k": 0x267A,
+        "alter stable s modify column k varchar(8)": 0x267A,
+        "alter stable s add column k2 int primary key": 0x267A,
+        "alter stable s modify column v bigint": 0x264B,
+        "alter stable s modify tag t varchar(3)": 0x264B,
+        "alter table lone drop column v": 0x2651,
+        "alter stable s drop tag t": 0x2651,
+        "alter table c add column w int": 0x2649,
+        "alter table lone add tag w int": 0x2649,
+        "alter stable lone add column w int": 0x2649,
+        "drop stable lone": 0x263A,
+        "create stable n (v int, ts timestamp) tags (t int)": 0x2641,
+        "create stable n (ts timestamp, a int, b int primary key) tags (t int)": 0x2678,
+        "create stable n (ts timestamp, a double primary key) tags (t int)": 0x2679,
+        "create stable n (ts timestamp, a int, a int) tags (t int)": 0x263C,
+        "create stable n (ts timestamp) tags (t int)": 0x263F,
+        "create stable n (ts timestamp, a varchar(65500)) tags (t varchar(16400))": 0x263D,
+        "create stable n (ts timestamp, a int comment 'x') tags (t int)": 0x2600,
+        "create stable n (ts timestamp, a int) tags (t int) colour 3": 0x2600,
+        f"alter stable s comment '{'x' * 1025}'": 0x264E,
+        f"create database {name}_b keep 20 duration 10": 0x2619,
+        f"create database {name}_b buffer 2": 0x2619,
+        f"create database {name}_b colour 2": 0x2600,
+        f"alter database {name} precision 'us'": 0x2600,
+        f"alter database {name} duration 5": 0x2600,
+    }.items():
+        assert (sql[:60], hex(refused(lambda sql=sql: connection.execute(sql)))) == (sql[:60], hex(code))
+
+
+def test_tags_are_renamed_and_keep_is_changed(database) -> None:
+    connection, name = database
+    connection.execute("create stable s (ts timestamp, v int) tags (t varchar(4))")
+    connection.execute(f"insert into c using s tags('a') values ({T0}, 1)")
+    connection.execute("alter stable s rename tag t u")
+    assert list(connection.query("select tags tbname, u from s")) == [("c", "a")]
+    connection.execute(f"alter database {name} keep 100h,100d,3650d")
+    (kept,) = connection.query(f"select `keep` from information_schema.ins_databases where name = '{name}'")
+    assert kept[0].rpartition(",")[2] == "3650d"
+
+
+def test_of_two_who_make_the_same_super_table_one_is_told(database) -> None:
+    connection, _ = database
+    connection.execute("create stable g1 (ts timestamp, v int) tags (t int) comment 'one'")
+    assert (
+        refused(lambda: connection.execute("create stable g1 (ts timestamp, v int) tags (t int) comment 'two'"))
+        == 0x0360
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -269,6 +270,37 @@ async def test_keep_follows_the_file_longer_at_once_and_shorter_only_when_asked_
     assert await planned(target, tables) == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+async def test_any_table_becomes_any_other_or_the_plan_names_what_it_cannot_do(
+    database: TDengineDatabase, name: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    words = [("INT", None), ("BIGINT", None), ("DOUBLE", None), ("VARCHAR", 8), ("VARCHAR", 16), ("NCHAR", 8)]
+
+    def some_table(number: int) -> Table:
+        values = [Column(c, *chance.choice(words)) for c in chance.sample("abcd", chance.randint(1, 4))]
+        tags = [Column(c, "VARCHAR", chance.choice((8, 16)), is_tag=True) for c in chance.sample("stu", 2)]
+        comment = chance.choice(("", "x", "逐笔"))
+        storage = Storage(codec=chance.choice((None, "zstd", "xz")))
+        key = (*(t.name for t in tags), "ts")
+        columns = (Column("ts", "TIMESTAMP"), *values, *tags)
+        return ticks(name, name=f"t{number}", columns=columns, key=key, comment=comment, storage=storage)
+
+    ones, others = ([some_table(i) for i in range(15)] for _ in range(2))
+    await ensured(TDengineTarget(database, ones, patience=QUICK), ones)
+    target = TDengineTarget(database, others)
+    refused = set()
+    for step in await planned(target, others):
+        try:
+            await made(target, [step])
+        except (UnsafeChange, ConfigError):  # what leaves no column, the server alone refuses
+            assert step.hazard
+            refused.add(step.table)
+    left = await planned(target, others)
+    assert {step.table for step in left} == refused
+    assert len(refused) < len(others)
+
+
 # queries, errors ----------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +352,15 @@ async def test_a_missing_right_is_named_with_its_grant(running: Server, name: st
         with pytest.raises(ConfigError, match="as root: ALTER USER root CREATEDB 1"):
             await target.execute("", "CREATE DATABASE nowhere")
         running.clear()
+
+
+async def test_a_lock_that_may_not_be_made_is_told_with_its_grant() -> None:
+    with TaosServer() as bare:  # nobody has changed anything here yet
+        bare.fault("error", action="query", sql="CREATE DATABASE", code=0x0303, message="Insufficient privilege")
+        async with connected(bare) as database:
+            with pytest.raises(ConfigError, match=r"as root: ALTER USER root CREATEDB 1 .* mystocks_schema"):
+                async with TDengineTarget(database, patience=QUICK).lock():
+                    pass
 
 
 async def test_a_statement_the_server_does_not_take_is_told(database: TDengineDatabase, name: str) -> None:

@@ -452,8 +452,9 @@ def grants(
 
     TDengine's rights are READ and WRITE of a database, and to make databases; WRITE includes making and dropping
     tables, so that only the last tells the migrator from the writer: KEEP is changed by who made the database. SYSINFO 1,
-    for a user without it is not shown KEEP, which every write is measured by. The community edition takes CREATE USER
-    but no GRANT: there every user may do everything, and the grants are to be left out.
+    for a user without it is not shown KEEP, which every write is measured by. A grant is taken once its database is
+    there: where the migrator makes it (``schema apply``), its own grants are not needed and the others come afterwards.
+    The community edition takes CREATE USER but no GRANT: there every user may do everything.
     """
     names = list(dict.fromkeys(t.database_name for t in tables if t.database_type is Database.TDENGINE))
     lines = [f"CREATE USER {user} PASS '<password>' SYSINFO 1" for user in (writer, reader, migrator)]

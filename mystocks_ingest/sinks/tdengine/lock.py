@@ -23,8 +23,8 @@ from dataclasses import dataclass
 
 from mystocks_ingest.errors import ConfigError, IngestError, Unavailable
 from mystocks_ingest.logs import get
-from mystocks_ingest.sinks.tdengine.database import Line, TDengineDatabase
-from mystocks_ingest.sinks.tdengine.faults import Refused
+from mystocks_ingest.sinks.tdengine.database import Line, Options, TDengineDatabase
+from mystocks_ingest.sinks.tdengine.faults import Denied, Refused
 from mystocks_ingest.sinks.tdengine.names import literal, quoted
 
 log = get("tdengine")
@@ -49,9 +49,10 @@ class Patience:
 class Held:
     """A lock that is held; ``check`` before each change."""
 
-    def __init__(self, line: Line, place: str, patience: Patience) -> None:
+    def __init__(self, line: Line, options: Options, patience: Patience) -> None:
         self._line = line
-        self._place = place
+        self._place = options.place
+        self._user = options.user
         self._patience = patience
         self._who = f"process {os.getpid()} on {socket.gethostname()}, {secrets.token_hex(4)}"
         self._number = 0
@@ -119,15 +120,22 @@ class Held:
         """Let go. Should that fail, the next one waits until it is clear that nobody is there."""
         with suppress(IngestError, TimeoutError):
             async with asyncio.timeout(self._patience.silent):
-                if not self._taken:
+                if self._number and not self._taken:
                     await self._say(_FREE)
 
     async def _prepare(self) -> None:
         there = await self._query(
             f"SELECT name FROM information_schema.ins_databases WHERE name = {literal(DATABASE)}"  # noqa: S608 - a literal
         )
-        if not there:
+        if there:
+            return
+        try:
             await self._execute(f"CREATE DATABASE IF NOT EXISTS {quoted(DATABASE)} {_OPTIONS}")
+        except Denied as exc:
+            raise ConfigError(
+                f"{exc}; as root: ALTER USER {self._user} CREATEDB 1 (who changes structure keeps its lock in a database "
+                f"of its own, {DATABASE})"
+            ) from exc
 
     async def _found(self) -> dict[int, str]:
         rows = await self._query(
@@ -177,7 +185,7 @@ class Held:
 async def locked(database: TDengineDatabase, patience: Patience) -> AsyncIterator[Held]:
     """The lock, held for the block, on a connection of its own: signs of life must not wait for what is under way."""
     async with _line(database) as line:
-        held = Held(line, database.options.place, patience)
+        held = Held(line, database.options, patience)
         try:
             await held.take()
             beats = asyncio.create_task(held.beat(), name="tdengine:lock")
