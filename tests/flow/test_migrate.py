@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from mystocks_ingest.errors import ConfigError, UnsafeChange
-from mystocks_ingest.flow.migrate import SchemaManager, Startup, ensured, made, planned
+from mystocks_ingest.flow.migrate import SchemaManager, Startup, Step, ensured, made, planned
 from mystocks_ingest.flow.migrate.steps import operation
 from mystocks_ingest.monitor.embedded_log import EmbeddedLog
 from mystocks_ingest.monitor.log import MonitorLog
 from mystocks_ingest.monitor.spool import Spool
 from mystocks_ingest.ports import Doing, Status
+from mystocks_ingest.schema.changes import DropTable
 from mystocks_ingest.schema.tables import Column, Database, Index, Moment, Table, Tables
 from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedTarget
 
@@ -172,6 +173,29 @@ async def test_what_another_process_left_unfinished_is_closed_in_the_log(bench: 
     assert ("b", Status.SUCCESS, "") in told
 
 
+@pytest.mark.parametrize("gone", [True, False])
+async def test_a_drop_that_was_interrupted_is_told_by_what_is_there(bench: Bench, *, gone: bool) -> None:
+    manager = bench.manager(PRICES)
+    await manager.apply()
+    step = Step(DropTable(bench.target.dialect.shape(PRICES)), "", PRICES)
+    await bench.log.began(operation(step, ("DROP TABLE prices",), at=NOW))
+    bench.log._under_way.clear()
+    if gone:
+        await made(bench.target, [step])
+    assert (await start(bench, PRICES)).blocked == {}
+    (told,) = [r for r in await bench.log.operations() if r.operation.kind is Doing.DROP]
+    assert told.status is (Status.SUCCESS if gone else Status.FAILED)
+
+
+async def test_what_concerns_a_table_of_another_file_is_left_to_whoever_has_it(bench: Bench) -> None:
+    (step,) = await planned(bench.target, [PRICES])
+    await bench.log.began(operation(step, (), at=NOW))
+    bench.log._under_way.clear()
+    await bench.manager(NAMES).apply()
+    (left,) = await bench.log.operations(status=Status.PROCESSING)
+    assert left.operation.table == "prices"
+
+
 async def test_dropping_says_how_many_rows_went_and_an_absent_table_is_said_so(bench: Bench) -> None:
     manager = bench.manager(PRICES)
     await manager.apply()
@@ -292,7 +316,7 @@ async def test_a_start_that_only_reports_changes_nothing_and_blocks_what_lacks_a
     startup = await start(bench, wide, NAMES, apply=False)
     assert set(startup.blocked) == {wide, NAMES}
     assert not startup.blocked[NAMES].readable
-    assert "column more INTEGER is not there yet (`schema apply` makes it)" in str(startup.blocked[wide])
+    assert "column more INTEGER: not made yet (`schema apply` makes it)" in str(startup.blocked[wide])
     await start(bench, NAMES)
     assert (await start(bench, commented, apply=False)).blocked == {}
     assert [s.change.verb for s in await planned(bench.target, [commented])] == ["comment"]

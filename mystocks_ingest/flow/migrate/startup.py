@@ -9,6 +9,7 @@ from mystocks_ingest.errors import Drifted, IngestError, UnsafeChange
 from mystocks_ingest.flow.migrate.steps import (
     UNRECORDED,
     Clock,
+    Failure,
     Step,
     clock,
     made,
@@ -19,7 +20,7 @@ from mystocks_ingest.flow.migrate.steps import (
 )
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Operations, SchemaTarget
-from mystocks_ingest.schema.changes import AddColumn, ChangeKey, CreateDatabase, CreateTable, DropColumn
+from mystocks_ingest.schema.changes import AddColumn, ChangeColumn, ChangeKey, CreateDatabase, CreateTable, DropColumn
 from mystocks_ingest.schema.drift import issue
 from mystocks_ingest.schema.tables import Table
 
@@ -66,18 +67,25 @@ class Startup:
                 safe = [s for s in steps if not s.hazard]
                 failures = await made_by_table(target, safe, log_of=self.log_of, now=self.now)
             for table, failure in failures.items():
-                if table is not None:
-                    self.blocked[table] = Drifted(f"{table.where or table}: {failure.reason}", readable=False)
+                self._fail(target, table, failure)
             steps = [s for s in steps if s.hazard]
         else:
             await self._close_the_books(target, tables)
         for step in steps:
             self._heed(target, step)
 
+    def _fail(self, target: SchemaTarget, table: Table | None, failure: Failure) -> None:
+        """A change that failed keeps rows out only where they need it; a comment or an index they do not."""
+        stop = any(needed(step) for step in failure.left)
+        if stop and table is not None:
+            absent = any(_adds(step) for step in failure.left)
+            self.blocked[table] = Drifted(f"{table.where or table}: {failure.reason}", readable=not absent)
+        log.warning("schema.failed", store=target.name, table=str(table or ""), reason=str(failure.reason), stops=stop)
+
     def _heed(self, target: SchemaTarget, step: Step) -> None:
         stop = stops(step) if step.hazard else needed(step)
         if stop and step.table is not None:
-            absent = isinstance(step.change, CreateDatabase | CreateTable | AddColumn)
+            absent = _adds(step)
             if step.table not in self.blocked or absent:
                 self.blocked[step.table] = Drifted(_sentence(step), readable=not absent)
         say = log.warning if stop or not step.hazard else log.info
@@ -105,13 +113,20 @@ def stops(step: Step) -> bool:
 
 def needed(step: Step) -> bool:
     """Whether rows cannot be written before this safe change is made."""
-    return isinstance(step.change, CreateDatabase | CreateTable | AddColumn | ChangeKey)
+    change = step.change
+    if isinstance(change, ChangeColumn):
+        return change.before.type != change.after.type
+    return _adds(step) or isinstance(change, ChangeKey)
+
+
+def _adds(step: Step) -> bool:
+    return isinstance(step.change, CreateDatabase | CreateTable | AddColumn)
 
 
 def _sentence(step: Step) -> str:
     where = step.table.where if step.table is not None and step.table.where else str(step.change.table or "")
     if not step.hazard:
-        return f"{where}: {step.change.words} is not there yet (`schema apply` makes it)"
+        return f"{where}: {step.change.words}: not made yet (`schema apply` makes it)"
     return (
         f"{where}: {step.change.words}: {step.hazard} "
         f"(`schema plan` shows the difference; `schema apply --allow-unsafe` makes it)"

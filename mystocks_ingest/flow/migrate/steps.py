@@ -42,10 +42,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a table's steps ended early, and how many of them were made before."""
+    """Why a table's steps ended early, how many of them were made before, and which are left."""
 
     reason: IngestError
     made: int
+    left: tuple[Step, ...] = ()
 
 
 class Unrecorded:
@@ -147,7 +148,8 @@ async def made_by_table(
                 failures[step.table] = failure
         else:
             done[step.table] = done.get(step.table, 0) + 1
-    return failures
+    rest = {table: [s for s in steps if s.table == table] for table in failures}
+    return {t: replace(f, left=tuple(rest[t][done.get(t, 0) :])) for t, f in failures.items()}
 
 
 def operation(step: Step, statements: Sequence[str], *, at: datetime) -> Operation:
@@ -177,19 +179,28 @@ def operation(step: Step, statements: Sequence[str], *, at: datetime) -> Operati
 async def settle(target: SchemaTarget, tables: Sequence[Table], steps: Sequence[Step], *, log_of: Operations) -> None:
     """Close what an interrupted process left as processing; the caller holds the lock, so nobody is at work on it.
 
-    A change of ``tables`` that ``steps`` still want was not made, or not whole; any other one was.
+    A change of ``tables`` that ``steps`` still want was not made, or not whole; any other one was. A table that was to
+    be dropped is gone where ``steps`` want to make it. What concerns other tables is left to whoever has their file.
     """
     wanted = {_name(operation(step, (), at=EVER)) for step in steps if step.table is not None}
+    gone = {(s.table.database_type, s.table.database_name, s.table.name) for s in steps if _creates(s) and s.table}
     made_of = {(t.database_type, t.database_name, t.name): t for t in tables}
     for left in await unfinished(target, log_of):
         was = left.operation
-        if _name(was) in wanted:
+        place = (was.database_type, was.database, was.table)
+        if was.table and place not in made_of:
+            continue
+        if _name(was) in wanted or (was.kind is Doing.DROP and place not in gone):
             said = "interrupted before it was made whole: it is in the plan again"
             await log_of.ended(left.id, Status.FAILED, said, of=was)
         else:
-            table = made_of.get((was.database_type, was.database, was.table)) if was.kind is Doing.CREATE else None
+            table = made_of.get(place) if was.kind is Doing.CREATE else None
             said = "interrupted, and found made afterwards"
             await log_of.ended(left.id, Status.SUCCESS, said, of=replace(was, made=table))
+
+
+def _creates(step: Step) -> bool:
+    return isinstance(step.change, CreateTable)
 
 
 async def unfinished(target: SchemaTarget, log_of: Operations) -> list[Recorded]:
