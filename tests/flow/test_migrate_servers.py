@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -108,15 +107,6 @@ async def test_an_alter_by_hand_is_found_on_every_server_and_mended_by_name(
         results = await manager.apply(allow_unsafe=["daily_basic.hand", "instrument.hand", "bar_5m.hand"])
         assert [str(r) for r in results if not r] == []
         assert words(await manager.plan()) == []
-
-
-async def test_a_look_at_all_four_is_quick_and_reads_each_catalogue_whole(four: dict[str, str], tmp_path: Path) -> None:
-    file = described(tmp_path / "here", f"d{uuid.uuid4().hex[:6]}")
-    async with service.managed(settings_of(four), now=lambda: NOW, file=file, recorded=False) as manager:
-        await manager.apply()
-        began = time.perf_counter()
-        assert await manager.plan() == []
-        assert time.perf_counter() - began < 3.0
 
 
 # two at once, and killed in the middle --------------------------------------------------------------------------

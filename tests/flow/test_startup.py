@@ -86,18 +86,6 @@ async def test_a_start_that_only_reports_leaves_the_store_as_it_is(tmp_path: Pat
         ]
 
 
-async def test_a_start_with_nothing_to_do_is_quick(tmp_path: Path) -> None:
-    settings = set_up(tmp_path)
-    await start(settings)
-    clock = asyncio.get_running_loop().time
-    taken = []
-    for _ in range(3):
-        began = clock()
-        await start(settings)
-        taken.append(clock() - began)
-    assert min(taken) < 1.0
-
-
 @pytest.fixture
 async def sim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sim]:
     async with running(SimConfig(stocks=6, sessions=40, end=date(2025, 12, 31))) as sim:
