@@ -23,9 +23,9 @@ from servers.tdengine import TaosServer
 ROOT = Path(__file__).parents[2]
 STORES = ("postgresql", "mysql", "redis", "tdengine")
 PREFIX = {store: store.upper() for store in STORES}
-HASTE = {
-    "POSTGRESQL_CONNECT_SECONDS": "2", "MYSQL_CONNECT_SECONDS": "2", "REDIS_CONNECT_SECONDS": "2",
-    "REDIS_SECONDS": "3", "TDENGINE_CONNECT_SECONDS": "3",
+HASTE = {  # enough for a busy machine's first connection, and short enough to wait for servers that hang
+    "POSTGRESQL_CONNECT_SECONDS": "6", "MYSQL_CONNECT_SECONDS": "6", "REDIS_CONNECT_SECONDS": "4",
+    "REDIS_SECONDS": "6", "TDENGINE_CONNECT_SECONDS": "8",
 }  # fmt: skip
 GUEST_PASSWORD = "guest-0815"  # noqa: S105 - of an account without rights
 WRONG_PASSWORD = "open-sesame-0815"  # noqa: S105 - it opens nothing
@@ -209,7 +209,7 @@ def test_a_server_that_hangs_is_given_up_within_a_deadline(doctor, four: Four) -
     finally:
         for server in four.servers.values():
             server.thaw()
-    assert spent < 15
+    assert spent < 30  # that of doctor itself, whatever the settings
     for store in STORES:
         assert "answer" in seen.wrong(store)
         assert f"{PREFIX[store]}_HOST" in seen.wrong(store)
