@@ -264,7 +264,10 @@ async def test_a_column_gone_from_the_file_stays_in_the_store(tmp_path: Path, ba
     ("column", "says"),
     [
         (Column("close", "VARCHAR", nullable=False), "column close: type DOUBLE -> VARCHAR, .*: not every DOUBLE fits"),
-        (Column("extra", "INT", nullable=False), "column extra INTEGER not null: rows that are there would have no value for it"),
+        (
+            Column("extra", "INT", nullable=False),
+            "column extra INTEGER not null: rows that are there would have no value for it",
+        ),
     ],
 )
 async def test_any_other_difference_is_refused_and_nothing_is_changed(
