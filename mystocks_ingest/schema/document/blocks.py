@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from datetime import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     PositiveInt,
     Tag,
-    WithJsonSchema,
     model_validator,
 )
 
-from mystocks_ingest.schema.document.entries import Entry, Names, Text
+from mystocks_ingest.schema.document.entries import Entry
+from mystocks_ingest.schema.document.fields import Clock, Filled, Names, Plain, Text, Weekday, cron
 from mystocks_ingest.schema.document.values import VARIABLE, Options
 
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_CRON_PART = re.compile(r"^(?:\*|(\d+)(?:-(\d+))?)(?:/(\d+))?$")
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Amount = Annotated[float, Field(gt=0)]
-
-
-def _template(value: object) -> object:
-    text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    if isinstance(text, str) and "${" in VARIABLE.sub("", text):
-        raise ValueError("a place is written ${NAME} or ${NAME:default}")
-    return text
-
-
-def _plain(value: object) -> object:
-    """A text, a number or a flag, or a list of these, which becomes a tuple."""
-    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
-        return tuple(value)
-    if value is None or isinstance(value, str | int | float):
-        return value
-    raise ValueError("a text, a number, true or false, or a list of these must stand here")
 
 
 def _port(text: str) -> str:
@@ -50,45 +28,11 @@ def _port(text: str) -> str:
     return text
 
 
-def _clock(value: object) -> time:
-    found = re.fullmatch(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", str(value).strip())
-    if found is None or int(found[1]) > 23 or int(found[2]) > 59 or int(found[3] or 0) > 59:
-        raise ValueError(f"{value!r} is no time of day: write '01:00'")
-    return time(int(found[1]), int(found[2]), int(found[3] or 0))
-
-
-def _weekday(value: object) -> int:
-    text = str(value).strip().lower()
-    found = [i for i, day in enumerate(_DAYS) if len(text) >= 3 and day.startswith(text)]
-    if not found:
-        raise ValueError(f"{value!r} is no day of the week: write monday to sunday")
-    return found[0]
-
-
-def _cron(text: str) -> str:
-    fields = text.split()
-    if len(fields) != 5:
-        raise ValueError(f"{text!r} is no cron expression: it has five fields, minute hour day month weekday")
-    for field, (least, most) in zip(fields, _CRON, strict=True):
-        for part in field.split(","):
-            found = _CRON_PART.match(part)
-            numbers = [int(n) for n in found.groups()[:2] if n] if found is not None else []
-            if found is None or any(not least <= n <= most for n in numbers) or found[3] == "0":
-                raise ValueError(f"{part!r} in the cron expression {text!r} must be * or {least} to {most}")
-    return text
-
-
-_Plain = Annotated[Any, BeforeValidator(_plain)]
-_Template = Annotated[str, BeforeValidator(_template), WithJsonSchema({"type": ["string", "number"]})]
-_Clock = Annotated[time, BeforeValidator(_clock), WithJsonSchema({"type": "string"})]
-_Weekday = Annotated[int, BeforeValidator(_weekday), WithJsonSchema({"enum": list(_DAYS)})]
-
-
 class _Open(Entry):
     """Takes further entries of simple values; they are handed on as options."""
 
     model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
-    __pydantic_extra__: dict[str, _Plain]
+    __pydantic_extra__: dict[str, Plain]
 
     @property
     def options(self) -> Options:
@@ -102,13 +46,13 @@ class FactsEntry(_Open):
 class ServerEntry(_Open):
     """One of ``databases``."""
 
-    host: _Template | None = None
-    port: Annotated[_Template, AfterValidator(_port)] | None = None
-    user: _Template | None = None
-    username: _Template | None = None
-    password: _Template | None = None
-    database: _Template | None = None
-    db: _Template | None = None
+    host: Filled | None = None
+    port: Annotated[Filled, AfterValidator(_port)] | None = None
+    user: Filled | None = None
+    username: Filled | None = None
+    password: Filled | None = None
+    database: Filled | None = None
+    db: Filled | None = None
     description: Text = ""
 
 
@@ -119,9 +63,9 @@ class TaskEntry(_Open):
 
     name: str | None = None
     enabled: bool = True
-    time: _Clock | None = None
-    day: _Weekday | None = None
-    schedule: Annotated[str, AfterValidator(_cron)] | None = None
+    time: Clock | None = None
+    day: Weekday | None = None
+    schedule: Annotated[str, AfterValidator(cron)] | None = None
     retention_days: PositiveInt | None = None
     completeness_threshold: _Share | None = None
     disk_threshold_percent: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -144,7 +88,7 @@ class MaintenanceEntry(Entry):
     __pydantic_extra__: dict[
         str,
         Annotated[
-            Annotated[TaskEntry, Tag("<task>")] | Annotated[_Plain, Tag("<plain>")],
+            Annotated[TaskEntry, Tag("<task>")] | Annotated[Plain, Tag("<plain>")],
             Discriminator(lambda value: "<task>" if isinstance(value, dict) else "<plain>"),
         ],
     ]
@@ -225,7 +169,7 @@ class ChannelEntry(Entry):
     type: str
     recipients: Names = ()
     level: str = ""
-    url: _Template | None = None
+    url: Filled | None = None
 
 
 class MonitoringEntry(Entry):
@@ -235,7 +179,7 @@ class MonitoringEntry(Entry):
 
     enabled: bool = True
     monitor_database: str = ""
-    database_url: _Template | None = None
+    database_url: Filled | None = None
     log_retention_days: PositiveInt | None = None
     retention_days: dict[str, PositiveInt] = Field(default_factory=dict)
     alert_channels: tuple[ChannelEntry, ...] = ()

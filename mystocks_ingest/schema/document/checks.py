@@ -6,7 +6,7 @@ import re
 
 from mystocks_ingest.market.datasets import DATASETS
 from mystocks_ingest.schema.document import limits, storage
-from mystocks_ingest.schema.document.entries import DATABASE_NAME, NAME
+from mystocks_ingest.schema.document.fields import DATABASE_NAME, NAME
 from mystocks_ingest.schema.document.layout import Found, Laid, Layout
 from mystocks_ingest.schema.document.words import is_timed, takes_length
 from mystocks_ingest.schema.keyspace import KeySpace
@@ -37,9 +37,9 @@ def _names(layout: Layout) -> Found:
     said = [(entry.table_name, ("table_name",)), *((c.name, (*c.at, "name")) for c in layout.columns)]
     said += [(index.name, (*at, "name")) for index, at in layout.indexes]
     for name, at in said:
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             yield f"`{at[-1]}` is {name!r}; a name has letters, digits and _ (at most 63)", at
-    if not re.match(DATABASE_NAME, entry.database_name):
+    if not re.fullmatch(DATABASE_NAME, entry.database_name):
         text = f"`database_name` is {entry.database_name!r}; a name has letters, digits and _ (at most 63)"
         yield text, ("database_name",)
     if not entry.columns:

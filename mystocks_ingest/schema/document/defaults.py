@@ -159,8 +159,8 @@ def _number(raw: object, word: str) -> int | float | str:
         number = Decimal(str(raw).strip())
     except InvalidOperation:
         raise Unfit(f"default {raw!r} is no number, which {word} needs") from None
-    if not number.is_finite():
-        raise Unfit(f"default {raw!r} is no number that {word} could show")
+    if not number.is_finite() or abs(number.adjusted()) > 400:
+        raise Unfit(f"default {raw!r} is no number that {word} could hold")
     if number == number.to_integral_value() and abs(number) < 2**63:
         return int(number)
     return float(number) if Decimal(repr(float(number))) == number else format(number.normalize(), "f")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -23,25 +21,15 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from mystocks_ingest.schema.document.fields import SHORT, Name, Names, Span, Text, text
 from mystocks_ingest.schema.document.places import SPELLINGS
 from mystocks_ingest.schema.document.values import VARIABLE, Template
 from mystocks_ingest.schema.keyspace import Kind
 from mystocks_ingest.schema.tables import Database, Route
 
-NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
-DATABASE_NAME = r"^[A-Za-z0-9_]{1,63}$"
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-_UNITS: Mapping[str, timedelta] = {
-    "second": timedelta(seconds=1),
-    "minute": timedelta(minutes=1),
-    "hour": timedelta(hours=1),
-    "day": timedelta(days=1),
-    "week": timedelta(weeks=1),
-    "month": timedelta(days=30),
-    "year": timedelta(days=365),
-}
-_SHORT = {"s": "second", "sec": "second", "min": "minute", "m": "minute", "h": "hour", "d": "day", "w": "week"}
-_SHORT |= {"mon": "month", "y": "year"}
+
+def _word(value: object) -> object:
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def _database(value: object) -> object:
@@ -49,55 +37,17 @@ def _database(value: object) -> object:
     return known.get(value.lower(), value) if isinstance(value, str) else value
 
 
-def _word(value: object) -> object:
-    return " ".join(value.split()) if isinstance(value, str) else value
-
-
-def _text(value: object) -> object:
-    """What is left empty is the empty text; a number is its digits."""
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _listed(value: object) -> object:
-    """``a, b`` for ``[a, b]``."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
 def _filled(value: object, info: ValidationInfo) -> object:
     """``${NAME}`` in a name is filled at once: the name belongs to the structure."""
-    text = _text(value)
-    if not isinstance(text, str) or "${" not in text:
-        return text
-    filled = Template(text).resolved((info.context or {}).get("environment", {}))
+    given = text(value)
+    if not isinstance(given, str) or "${" not in given:
+        return given
+    filled = Template(given).resolved((info.context or {}).get("environment", {}))
     if filled is None or VARIABLE.search(filled):
         raise ValueError(
-            f"an environment variable of {text!r} is not set: set it, or give a default, ${{NAME:default}}"
+            f"an environment variable of {given!r} is not set: set it, or give a default, ${{NAME:default}}"
         )
     return filled
-
-
-def span(value: object) -> timedelta:
-    """``7 days``, ``90d``, ``INTERVAL '1 month'`` (30 days), or a number of days. Raises ValueError."""
-    if isinstance(value, timedelta):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return timedelta(days=value)
-    text = re.sub(r"^interval\s*'(.*)'$", r"\1", str(value).strip(), flags=re.IGNORECASE)
-    if text.isdigit() and int(text) > 0:
-        return timedelta(days=int(text))
-    parts, total = _SPAN.findall(text), timedelta()
-    for number, unit in parts:
-        word = unit.lower()
-        length = _UNITS.get(_SHORT.get(word, word.removesuffix("s")))
-        if length is None:
-            parts = []
-            break
-        total += float(number) * length
-    if not parts or _SPAN.sub("", text).strip(" ,") or total <= timedelta():
-        raise ValueError(f"{value!r} is no span of time: write a number of days, or '7 days', '1 month', '5 years'")
-    return total
 
 
 def _flagged(value: object) -> object:
@@ -122,20 +72,6 @@ class _Or:
         return {"anyOf": [handler(core), *(dict(form) for form in self.short)]}
 
 
-_REST: dict[str, Any] = {"type": "string", "minLength": 1}
-_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": NAME})
-Name = Annotated[str, _NAME_SCHEMA]  # its letters are looked at in `checks`, so that all else is looked at as well
-Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "null"]})]
-Names = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_listed),
-    WithJsonSchema({"oneOf": [_REST, {"type": "array", "items": {"type": "string"}}]}),
-]
-Span = Annotated[
-    timedelta,
-    BeforeValidator(span),
-    WithJsonSchema({"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"\d"}]}),
-]
 _Codec = Annotated[str, BeforeValidator(lambda v: v.lower() if isinstance(v, str) else v)]
 
 
@@ -176,7 +112,7 @@ class ColumnEntry(Entry):
     spellings = ("auto_increment",)
 
     name: Name
-    type: Annotated[str, BeforeValidator(_word), WithJsonSchema(_REST)]
+    type: Annotated[str, BeforeValidator(_word), WithJsonSchema(SHORT)]
     length: PositiveInt | None = None
     precision: PositiveInt | None = None
     scale: Annotated[int, "digits after the point"] | None = None

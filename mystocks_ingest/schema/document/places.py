@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,13 @@ class Source:
     def report(self, complaints: Sequence[Complaint]) -> str:
         """All of them in the order of the file, each on its line."""
         placed = sorted((self.place(c.at, on_key=c.on_key), c.text) for c in complaints)
-        lines = [f"{self.path}:{line}:{column}: {text}" for (line, column), text in dict.fromkeys(placed)]
+        lines = [f"{self.path}:{line}:{column}: {_line(text)}" for (line, column), text in dict.fromkeys(placed)]
         return lines[0] if len(lines) == 1 else f"{len(lines)} complaints\n" + "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    """On one line, whatever a name in it holds."""
+    return " ".join(text.splitlines())
 
 
 def _text(path: Path) -> str:
@@ -148,10 +153,12 @@ def _repeated(node: yaml.Node, at: Place, seen: set[int]) -> Iterator[Complaint]
         for i, item in enumerate(node.value):
             yield from _repeated(item, (*at, i), seen)
     elif isinstance(node, yaml.MappingNode):
-        keys: set[Hashable] = set()
+        keys: set[str] = set()
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # refused when the mapping is made
             if key.value in keys and key.value != "<<":
                 text = f"`{key.value}` stands twice in one mapping (the last one counts)"
                 yield Complaint((*at, key.value), text, on_key=True)
-            keys.add(key.value if isinstance(key.value, Hashable) else id(key))
+            keys.add(key.value)
             yield from _repeated(value, (*at, key.value), seen)
