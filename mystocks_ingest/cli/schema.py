@@ -301,7 +301,9 @@ def grants(file: Path | None, *, json: bool) -> None:
     for store, lines in found.items():
         click.echo(f"-- {store}")
         for line in lines:
-            click.echo(line if store == "redis" or line.rstrip().endswith(";") else f"{line};")
+            last = line.rstrip().rpartition("\n")[2]
+            whole = store == "redis" or last.endswith((";", "\\gexec")) or last[:1] == "\\"  # psql's own end here
+            click.echo(line if whole else f"{line};")
         click.echo()
 
 
