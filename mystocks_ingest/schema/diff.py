@@ -102,6 +102,8 @@ def _hazards(change: Change, dialect: Dialect) -> Iterator[str]:
             yield "all its rows would be lost"
         case DropColumn():
             yield "its values would be lost"
+        case DropIndex(table=table, index=index) if index.name in {i.name for i in table.indexes}:
+            pass  # it is made anew under the same name
         case DropIndex():
             yield "it is not in the file, so somebody made it by hand"
         case ChangeKey(before=()):

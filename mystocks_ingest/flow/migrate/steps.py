@@ -81,7 +81,8 @@ async def planned(target: SchemaTarget, tables: Iterable[Table]) -> list[Step]:
     named = list(dict.fromkeys(shape.database for _, shape in wanted))
     steps = [Step(CreateDatabase(name), table=first[name]) for name in named if name not in there]
     live = await found(target, [name for name in named if name in there])
-    for table, shape in wanted:
+    for table, _ in wanted:
+        shape = target.dialect.shape(table)  # once more: the catalogue may have told what the server's edition lacks
         changes = diff(shape, live.get((shape.database, shape.name)))
         steps += [Step(change, hazard(change, target.dialect), table) for change in changes]
     return steps

@@ -38,6 +38,7 @@ from mystocks_ingest.sinks.timescale import ddl
 from mystocks_ingest.sinks.timescale.defaults import meant, spelled
 from mystocks_ingest.sinks.timescale.spelling import length_of, parted, quoted, span, sql_type
 
+_OF_HYPERTABLES = frozenset({"chunk", "segment_by", "order_by", "compress_after", "retention"})
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts the rest off without a word
 
 
@@ -47,13 +48,15 @@ class PostgreSQLDialect:
 
     ``database`` stands in place of the tables' own; ``timescale``: hypertables, else native partitions. ``limited`` are
     databases whose TimescaleDB is the edition without compression and policies; ``packed`` names (database, table) of
-    hypertables that have compressed chunks, whose columns keep their types until those are unpacked.
+    hypertables that have compressed chunks, whose columns keep their types until those are unpacked; ``whole`` those of
+    tables that are no hypertables.
     """
 
     timescale: bool = True
     database: str | None = None
     limited: frozenset[str] = frozenset()
     packed: frozenset[tuple[str, str]] = frozenset()
+    whole: frozenset[tuple[str, str]] = frozenset()
 
     def shape(self, table: Table) -> TableShape:
         database = self.database or table.database_name
@@ -112,6 +115,8 @@ class PostgreSQLDialect:
         table = change.table
         cut = ddl.divided(table) if table is not None else None
         match change:
+            case SetOption(option=option) if option in _OF_HYPERTABLES and self._elsewhere(change.table):
+                return "that goes with a hypertable, and it is one only in the file, or only in the database"
             case SetOption(option="retention", before=before, after=after) if after is not None:
                 if before is None or length_of(after) < length_of(before):
                     return f"rows older than {after} would be deleted"
@@ -141,6 +146,10 @@ class PostgreSQLDialect:
             case _:
                 pass
         return ""
+
+    def _elsewhere(self, table: TableShape) -> bool:
+        """Whether the table is a hypertable where it is not to be one, or the other way round."""
+        return "hypertable" not in table.settings or (table.database, table.name) in self.whole
 
     def _packed(self, table: TableShape) -> bool:
         return (table.database, table.name) in self.packed

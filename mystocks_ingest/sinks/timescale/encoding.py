@@ -7,6 +7,7 @@ import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from uuid import UUID
 
 import pgpq
 import pyarrow as pa
@@ -34,7 +35,7 @@ def wire_type(column: Column) -> pa.DataType:
     if family is Family.INTEGER:
         return _WHOLE[stored]
     if stored == "uuid":
-        return pa.binary(16)
+        return pa.binary()  # its sixteen bytes, which is how COPY has it
     if family is Family.MOMENT:
         return pa.timestamp("us")  # UTC where the column has a zone
     if pa.types.is_date(kind):
@@ -57,12 +58,27 @@ def wired(rows: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
         array = rows.column(column.name)
         wanted = wire_type(column)
         try:
+            if column.type == "UUID":
+                array = _identities(array)
             if pa.types.is_timestamp(array.type) and array.type.tz is not None:
                 array = array.cast(pa.timestamp(array.type.unit, "UTC")).cast(pa.timestamp(array.type.unit))
             arrays.append(array if array.type == wanted else pc.cast(array, wanted))
-        except pa.ArrowInvalid as exc:
+        except (pa.ArrowInvalid, ValueError) as exc:
             raise Rejected(f"{column.name}: {exc}") from exc
     return pa.RecordBatch.from_arrays(arrays, schema=_wire_schema(columns))
+
+
+def _identities(texts: pa.Array) -> pa.Array:
+    """UUIDs as bytes. Raises ValueError for what is none."""
+    digits = pc.replace_substring(texts, "-", "")
+    if pc.any(pc.not_equal(pc.utf8_length(digits), 32)).as_py():
+        raise ValueError("a UUID has 32 hexadecimal digits")
+    raw = pa.py_buffer(bytes.fromhex("".join(digits.drop_null().to_pylist())))
+    given = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(digits) - digits.null_count, [None, raw])
+    places = pc.if_else(
+        pc.is_valid(digits), pc.subtract(pc.cumulative_sum(pc.is_valid(digits).cast(pa.int64())), 1), None
+    )
+    return given.take(places).cast(pa.binary())
 
 
 def _wire_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -75,9 +91,12 @@ def parameters(rows: pa.RecordBatch, columns: Sequence[Column]) -> list[list[obj
     Days and moments are numbers as PostgreSQL holds them, since the driver would make infinity of the first and
     the last day that Python knows.
     """
-    found = []
+    found: list[list[object]] = []
     for column, array in zip(columns, rows.columns, strict=True):
         kind = wire_type(column)
+        if column.type == "UUID":
+            found.append([None if raw is None else UUID(bytes=raw) for raw in array.to_pylist()])
+            continue
         numbers = array
         if pa.types.is_date(kind):
             numbers = pc.subtract(array.cast(pa.int32()), _EPOCH_DAYS)

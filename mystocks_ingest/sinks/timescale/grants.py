@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mystocks_ingest.sinks.timescale.ddl import TOUCHED
 from mystocks_ingest.sinks.timescale.spelling import literal, quoted
 
 READER = "SELECT"
@@ -31,7 +32,6 @@ def grants(
         name = quoted(database)
         out += [
             _entered(database),
-            f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
             f"GRANT CONNECT ON DATABASE {name} TO {roles}, {quoted(migrator)}",
             f"GRANT TEMPORARY ON DATABASE {name} TO {quoted(writer)}",
@@ -63,17 +63,23 @@ def _role(name: str) -> str:
 
 
 def _entered(database: str) -> str:
-    """psql's own words: CREATE DATABASE knows no IF NOT EXISTS, and rights are given from within."""
+    """In psql's own words: CREATE DATABASE knows no IF NOT EXISTS, and rights are given from within."""
     make = literal(f"CREATE DATABASE {quoted(database)} ENCODING 'UTF8' TEMPLATE template0")
-    there = f"SELECT FROM pg_database WHERE datname = {literal(database)}"  # noqa: S608 - quoted
+    there = f"SELECT FROM pg_database WHERE datname = {literal(database)}"
     return f"SELECT {make} WHERE NOT EXISTS ({there}) \\gexec\n\\connect {quoted(database)}"
 
 
 def _handed_over(migrator: str) -> str:
     """Tables, partitions among them, that belong to no extension; their sequences and indexes follow."""
-    return (
-        "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT c.oid FROM pg_class c WHERE c.relkind IN ('r', 'p') "
-        "AND c.relnamespace = 'public'::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d "
-        "WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') "
-        f"LOOP EXECUTE format('ALTER TABLE %s OWNER TO %I', t, {literal(migrator)}); END LOOP; END $$"  # noqa: S608 - quoted
-    )
+    return f"""DO $$ DECLARE t regclass; BEGIN
+  FOR t IN
+    SELECT c.oid FROM pg_class c
+    WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT EXISTS (
+      SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  LOOP
+    EXECUTE format('ALTER TABLE %s OWNER TO %I', t, {literal(migrator)});
+  END LOOP;
+  IF to_regproc('public.{TOUCHED}') IS NOT NULL THEN
+    ALTER FUNCTION public.{TOUCHED}() OWNER TO {quoted(migrator)};
+  END IF;
+END $$"""  # noqa: S608 - quoted

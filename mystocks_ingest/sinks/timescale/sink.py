@@ -24,6 +24,7 @@ from asyncpg import exceptions as pg
 
 from mystocks_ingest.errors import ConfigError, Rejected
 from mystocks_ingest.flow.migrate import Ensure, ensured
+from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.timescale import ddl
@@ -37,6 +38,8 @@ from mystocks_ingest.sinks.timescale.encoding import (
 )
 from mystocks_ingest.sinks.timescale.statements import Statements, select, wanted
 from mystocks_ingest.sinks.timescale.target import TimescaleTarget
+
+log = get("postgresql")
 
 SMALL = 250  # rows up to which one statement with its values is the fastest way
 _SHARED = 20_000  # rows from which two connections, and so two processes of the server, share a batch
@@ -184,7 +187,13 @@ class TimescaleSink:
                 for start in sorted(needed):
                     await connection.execute(ddl.partition(table, start))
 
-        await self._database.run(self._database.name_of(table.database_name), make)
+        try:
+            await self._database.run(self._database.name_of(table.database_name), make)
+        except (ConfigError, Rejected) as exc:
+            if not isinstance(exc.__cause__, pg.InsufficientPrivilegeError | pg.CheckViolationError):
+                raise
+            # the rows are not lost: they go where other rows of those times, or all that nobody may sort, lie already
+            log.warning("partitions.unmade", table=table.name, periods=len(needed), reason=str(exc))
         known |= needed
 
 

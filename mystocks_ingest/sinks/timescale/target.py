@@ -51,11 +51,12 @@ class TimescaleTarget:
         self._lock_seconds = lock_seconds
         self._limited: frozenset[str] = frozenset()
         self._packed: frozenset[tuple[str, str]] = frozenset()
+        self._whole: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def dialect(self) -> PostgreSQLDialect:
         where = self._database.where
-        return PostgreSQLDialect(where.timescale, where.database, self._limited, self._packed)
+        return PostgreSQLDialect(where.timescale, where.database, self._limited, self._packed, self._whole)
 
     async def databases(self) -> frozenset[str]:
         """All that exist. Raises ConfigError when the server is too old."""
@@ -74,6 +75,8 @@ class TimescaleTarget:
         for name, one in zip(names, found, strict=True):
             self._limited = self._limited - {name} | ({name} if one.limited else set())
             self._packed = frozenset(p for p in self._packed if p[0] != name) | {(name, t) for t in one.packed}
+            whole = {(name, t.name) for t in one.tables if "hypertable" not in t.settings}
+            self._whole = frozenset(p for p in self._whole if p[0] != name) | whole
         return [table for one in found for table in one.tables]
 
     async def execute(self, database: str, statement: str) -> None:
