@@ -225,11 +225,12 @@ def writable(table: Table) -> None:
 def load(path: Path) -> Tables:
     """Read the YAML. Raises ConfigError with file, line and column of every complaint, all at once.
 
-    What is right and yet worth saying, such as a table without a key, is logged, and stands in ``document.remarks``.
+    What is right and yet worth saying, such as a table without a key, stands in ``document.remarks``; one line is logged.
     """
     from mystocks_ingest.schema.document.reading import read  # noqa: PLC0415 - pydantic and yaml only when a file is read
 
     tables, document = read(path)
-    for remark in document.remarks:
-        log.warning("table.remarked", at=remark.where, says=remark.text)
+    if document.remarks:
+        first, rest = document.remarks[0], len(document.remarks) - 1
+        log.warning("tables.remarked", says=f"{first}{f' ({rest} more like it)' if rest else ''}")
     return Tables(tables, document)
