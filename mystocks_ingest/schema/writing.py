@@ -129,7 +129,7 @@ def _storage(storage: Storage) -> Iterator[tuple[str, Any]]:
     if storage.compress is False:
         yield "compression", False
         return
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = {"enabled": True} if storage.compress else {}
     if storage.compress_after is not None:
         said["compress_after"] = _span(storage.compress_after)
     if storage.segment_by:
@@ -140,8 +140,8 @@ def _storage(storage: Storage) -> Iterator[tuple[str, Any]]:
         said["codec"] = storage.codec
     if storage.level is not None:
         said["level"] = storage.level
-    if said or storage.compress:
-        yield "compression", _Line(said) if said else True
+    if said:
+        yield "compression", _Line(said) if said != {"enabled": True} else True
 
 
 def _span(span: timedelta) -> int | str:

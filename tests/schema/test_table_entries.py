@@ -157,7 +157,7 @@ def test_tags_stand_beside_the_columns_or_among_them(tmp_path: Path) -> None:
         ({"chunk_interval": "1 month", "retention_days": 90}, Storage(chunk=timedelta(30), retention=timedelta(90))),
         (
             {"timescaledb": {"chunk_time_interval": "12 hours", "compress_after": "7d", "retention_period": "5 years"}},
-            Storage(timedelta(hours=12), compress=True, compress_after=timedelta(7), retention=timedelta(1825)),
+            Storage(timedelta(hours=12), compress_after=timedelta(7), retention=timedelta(1825)),
         ),
         (
             {
@@ -167,7 +167,7 @@ def test_tags_stand_beside_the_columns_or_among_them(tmp_path: Path) -> None:
                     "compression": {"after": "INTERVAL '2 weeks'"},
                 }
             },
-            Storage(compress=True, compress_after=timedelta(14)),
+            Storage(compress_after=timedelta(14)),
         ),
     ],
 )

@@ -126,7 +126,7 @@ def tables(draw: st.DrawFn) -> Table:
     storage = Storage()
     if hyper:
         storage = Storage(draw(st.none() | SPANS), draw(st.none() | st.booleans()), retention=draw(st.none() | SPANS))
-        if storage.compress:
+        if storage.compress is not False:
             storage = replace(
                 storage, compress_after=draw(st.none() | SPANS), order_by=draw(st.sampled_from([(), ("when DESC",)]))
             )

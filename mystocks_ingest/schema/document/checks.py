@@ -39,7 +39,8 @@ def _names(layout: Layout) -> Found:
     for name, at in said:
         if not re.fullmatch(NAME, name):
             yield f"`{at[-1]}` is {name!r}; a name has letters, digits and _ (at most 63)", at
-    if not re.fullmatch(DATABASE_NAME, entry.database_name):
+    unnamed = not entry.database_name and layout.database is Database.REDIS  # there names of keys are all there is
+    if not re.fullmatch(DATABASE_NAME, entry.database_name) and not unnamed:
         text = f"`database_name` is {entry.database_name!r}; a name has letters, digits and _ (at most 63)"
         yield text, ("database_name",)
     if not entry.columns:

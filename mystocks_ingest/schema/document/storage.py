@@ -69,7 +69,7 @@ def _sayings(entry: TableEntry) -> _Sayings:
         return _Said(name, tuple((value, (*at, name)) for value, at in values if value))
 
     def flags() -> Iterator[tuple[bool, Place]]:
-        yield from ((block.enabled, at) for block, at in there)
+        yield from ((block.enabled, at) for block, at in there if "enabled" in block.model_fields_set)
         if timescale is not None and timescale.compress is not None:
             yield timescale.compress, ("timescaledb", "compress")
 
@@ -97,14 +97,11 @@ def _sayings(entry: TableEntry) -> _Sayings:
 def stored(layout: Layout) -> Storage:
     """What is said of storage."""
     said = _sayings(layout.entry)
-    compress = said.compress.value
-    if compress is False:
+    if said.compress.value is False:
         return Storage(said.chunk.value, compress=False, retention=said.retention.value)
-    if compress is None and any(s.values for s in said.of_compression):
-        compress = True
     return Storage(
         said.chunk.value,
-        compress,
+        said.compress.value,
         said.after.value,
         said.segment_by.value or (),
         tuple(_normal(column) for column in said.order_by.value or ()),
@@ -153,9 +150,9 @@ def _unable(layout: Layout, said: _Sayings) -> Found:
     if kind is Database.TDENGINE:
         for one in (said.after, said.segment_by, said.order_by):
             yield from one.refused("TDengine compresses all rows as they come, without `{}`: drop it")
-    elif stored(layout).compress:
+    elif said.compress.value is not False:
         at: Sequence[Place] = [at for s in (said.compress, *said.of_compression) for _, at in s.values]
-        yield f"`compression`: {kind.value} compresses no rows of this table: {remedy}", at[0]
+        yield from ((f"`compression`: {kind.value} compresses no rows of this table: {remedy}", a) for a in at[:1])
 
 
 def only_kept_in_mind(layout: Layout) -> bool:
