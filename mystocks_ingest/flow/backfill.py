@@ -184,12 +184,12 @@ class Backfill:
             self.run.failed(source, wanted, exc, task.request)
             return
         finally:
-            ledger.asked_of(source.name)[block] = True
+            ledger.was_asked(source.name, block)
         self.run.succeeded(source, wanted, rows=found, calls=task.calls)
         rows, columns = block[0].ravel(), block[1].ravel()
         unproven = _unproven(wanted, ledger, refused)[block] if refused else np.zeros((len(rows), len(columns)), bool)
         if found:  # an empty answer alone proves nothing
-            ledger.answered_by(source.family)[block] = ~unproven
+            ledger.has_answered(source.family, block, unproven)
         if plan.cadence(wanted) in (Cadence.EVENT, Cadence.PERIOD):
             served = plan.served(source.offers[wanted.name], ledger.sessions, self.run.clock(), only_final=True)
             clean = ~unproven.any(axis=1)  # a refused event is still to be had

@@ -124,12 +124,30 @@ class Ledger:
         self.done |= mask
         self._dirty.update(np.flatnonzero(mask.any(axis=1)).tolist())
 
+    def was_asked(self, source: str, block: Block) -> None:
+        """``source`` was asked for these rows and columns. Only cells still to do are noted.
+
+        Nobody asks about the others again, and a matrix whose pages are never written costs no memory.
+        """
+        self._note(self.asked_of(source), block, self.expected[block] & ~self.done[block])
+
+    def has_answered(self, family: str, block: Block, unproven: Mask) -> None:
+        """``family`` answered completely for these rows and columns, but for the cells of ``unproven``; as above."""
+        cells = self.expected[block] & ~self.done[block]
+        self._note(self.answered_by(family), block, cells & ~unproven)
+
+    @staticmethod
+    def _note(mask: Mask, block: Block, cells: Mask) -> None:
+        rows, columns = np.nonzero(cells)
+        if len(rows):
+            mask[block[0].ravel()[rows], block[1].ravel()[columns]] = True
+
     def asked_of(self, source: str) -> Mask:
-        """Cells that ``source`` was asked for in this run, whatever came of it."""
+        """Cells still to do that ``source`` was asked for in this run, whatever came of it."""
         return self.asked.setdefault(source, np.zeros(self.done.shape, bool))
 
     def answered_by(self, family: str) -> Mask:
-        """Cells for which ``family`` gave a complete answer in this run, with or without a row."""
+        """Cells still to do for which ``family`` gave a complete answer in this run."""
         return self.answered.setdefault(family, np.zeros(self.done.shape, bool))
 
     @property

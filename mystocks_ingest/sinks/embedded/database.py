@@ -152,6 +152,7 @@ class EmbeddedDatabase:
             raise _unopened(exc, self.path) from exc
         shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left; the file's lock is ours now
         connection.execute("SET TimeZone = 'Asia/Shanghai'")
+        connection.execute("SET enable_progress_bar = false")  # it would write into what a command prints
         self._connection = connection
         return connection
 
