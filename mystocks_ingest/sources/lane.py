@@ -146,6 +146,7 @@ class Lane:
 
     async def _reaped(self, child: Child) -> None:
         await asyncio.wait({child.gone}, timeout=_REAP_SECONDS)
+        child.close()
         self._ended.discard(child)
 
     def _report(self, child: Child) -> None:

@@ -86,13 +86,17 @@ class Child(asyncio.SubprocessProtocol):
             self._answer = None
 
     def kill(self) -> None:
-        """SIGKILL to the process and whatever it started; closes the pipes. Safe to repeat."""
+        """SIGKILL to the process and whatever it started. Safe to repeat; ``close`` once ``gone``, or waited for."""
         if self._transport is None:
             return
         if (pid := self.pid) is not None and self._transport.get_returncode() is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-        self._transport.close()
+
+    def close(self) -> None:
+        """Close the pipes. Before the end was heard of, this would take the exit code from the loop's watcher."""
+        if self._transport is not None:
+            self._transport.close()
 
     def last_words(self) -> str:
         words = " | ".join((*self._lines, self._line)).strip(" |")[-_KEPT_CHARS:]

@@ -123,18 +123,21 @@ class Child(asyncio.SubprocessProtocol):
             self._answer = None
 
     def kill(self) -> None:
-        """SIGKILL; safe to repeat."""
-        if self._transport is None:
-            return
-        if self._transport.get_returncode() is None:
+        """SIGKILL; safe to repeat.
+
+        Its pipes are closed once its end was heard of: to close them before would take the exit code from the loop's
+        watcher, which then complains.
+        """
+        if self._transport is not None and self._transport.get_returncode() is None:
             with suppress(ProcessLookupError, PermissionError):
                 self._transport.kill()
-        self._transport.close()
 
     async def ended(self) -> None:
         """Kill, and wait until it is gone and its memory is given back."""
         self.kill()
         await asyncio.wait({self.gone}, timeout=REAP_SECONDS)
+        if self._transport is not None:
+            self._transport.close()
         await asyncio.to_thread(self._release)
 
     def _release(self) -> None:
