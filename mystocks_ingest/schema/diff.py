@@ -76,10 +76,12 @@ def diff(desired: TableShape, actual: TableShape | None) -> list[Change]:
     if frozenset(desired.key) != frozenset(actual.key):
         changes.append(ChangeKey(desired, actual.key, desired.key))
     changes += freed
-    wanted = {(i.columns, i.unique) for i in desired.indexes}
-    there = {(i.columns, i.unique) for i in actual.indexes}
+    wanted = {(i.columns, i.unique): i.name for i in desired.indexes}
+    names = set(wanted.values())  # one whose name is wanted for another index has to go, and comes again under its own
+    kept = [i for i in actual.indexes if wanted.get((i.columns, i.unique)) == i.name or i.name not in names]
+    there = {(i.columns, i.unique) for i in kept}
     taken = {c.name for c in actual.columns} - {c.name for c in desired.columns}
-    changes += [DropIndex(desired, i) for i in actual.indexes if (i.columns, i.unique) not in wanted]
+    changes += [DropIndex(desired, i) for i in actual.indexes if i not in kept or (i.columns, i.unique) not in wanted]
     changes += [AddIndex(desired, i) for i in desired.indexes if (i.columns, i.unique) not in there]
     changes += [DropColumn(desired, c) for c in actual.columns if c.name in taken]
     if desired.comment != actual.comment:

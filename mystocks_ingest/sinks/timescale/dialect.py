@@ -172,7 +172,7 @@ class PostgreSQLDialect:
                 return ddl.drop_column(table, column)
             case ChangeColumn(table=table, before=before, after=after):
                 safely = self.fit(before.type, after.type) is not Fit.LOSSY
-                return ddl.change_column(change, safely=safely, packed=self._packed(table))
+                return ddl.change_column(change, safely=safely, packed=self._packed(table) or ddl.compressing(table))
             case ChangeKey(table=table, before=old, after=new):
                 return ddl.change_key(table, old, new)
             case AddIndex(table=table, index=index):
