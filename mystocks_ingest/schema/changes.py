@@ -105,11 +105,12 @@ class ChangeColumn:
 
 @dataclass(frozen=True, slots=True)
 class ChangeKey:
-    """The key's columns differ; ``before`` may be empty."""
+    """The key's columns differ; ``before`` may be empty. ``covered``: a unique index keeps ``after`` meanwhile."""
 
     table: TableShape
     before: tuple[str, ...]
     after: tuple[str, ...]
+    covered: bool = False
     verb: str = "change"
 
     @property

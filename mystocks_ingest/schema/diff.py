@@ -74,7 +74,8 @@ def diff(desired: TableShape, actual: TableShape | None) -> list[Change]:
             bound = column.name in actual.key and column.nullable and not found.nullable
             (freed if bound else changes).append(ChangeColumn(desired, found, column))
     if frozenset(desired.key) != frozenset(actual.key):
-        changes.append(ChangeKey(desired, actual.key, desired.key))
+        covered = any(i.unique and frozenset(i.columns) == frozenset(desired.key) for i in actual.indexes)
+        changes.append(ChangeKey(desired, actual.key, desired.key, covered=covered))
     changes += freed
     wanted = {(i.columns, i.unique): i.name for i in desired.indexes}
     names = set(wanted.values())  # one whose name is wanted for another index has to go, and comes again under its own

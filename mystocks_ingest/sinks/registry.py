@@ -144,7 +144,7 @@ def grants(store: str, tables: Sequence[Table], settings: Settings) -> list[str]
         case "mysql":
             from mystocks_ingest.sinks import mysql  # noqa: PLC0415
 
-            return mysql.grants(_databases(settings.mysql_database, [*named, settings.monitor_database]), **roles)
+            return mysql.grants([*_databases(settings.mysql_database, named), settings.monitor_database], **roles)
         case "redis":
             from mystocks_ingest.sinks import redis  # noqa: PLC0415
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mystocks_ingest.flow.migrate import Step
+from mystocks_ingest.flow.migrate.startup import stops
 from mystocks_ingest.schema.changes import (
     AddColumn,
     Change,
@@ -222,3 +224,13 @@ def test_on_the_embedded_store_every_difference_goes_away() -> None:
 )
 def test_a_type_is_wider_where_it_holds_every_value_of_the_other(before: str, after: str, fit: Fit) -> None:
     assert DIALECT.fit(before, after) is fit
+
+
+def test_a_unique_index_on_the_key_of_the_file_lets_a_table_with_numbers_of_its_own_be_written_to() -> None:
+    columns = tuple(ColumnShape(n, "bigint", nullable=False) for n in ("id", "symbol", "day"))
+    desired = TableShape("d", "t", columns[1:], ("symbol", "day"))
+    actual = TableShape("d", "t", columns, ("id",), (IndexShape("own", ("day", "symbol"), unique=True),))
+    (key,) = [c for c in diff(desired, actual) if isinstance(c, ChangeKey)]
+    assert not stops(Step(key, "a hazard"))
+    (bare,) = [c for c in diff(desired, replace(actual, indexes=())) if isinstance(c, ChangeKey)]
+    assert stops(Step(bare, "a hazard"))

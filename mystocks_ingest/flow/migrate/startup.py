@@ -108,6 +108,8 @@ def stops(step: Step) -> bool:
     if isinstance(change, DropColumn):  # a column of somebody's own is no harm, unless each row would have to fill it
         column = change.column
         return not column.nullable and column.default is None and not column.numbered
+    if isinstance(change, ChangeKey) and change.covered:  # a table with numbers of its own as primary key
+        return False
     return change.verb not in ("drop", "index", "comment")
 
 

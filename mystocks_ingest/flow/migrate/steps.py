@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 from mystocks_ingest.errors import IngestError, Unavailable
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Doing, Operation, Operations, Recorded, SchemaTarget, Status, Validation
-from mystocks_ingest.schema.changes import Change, CreateDatabase, CreateTable, DropTable
+from mystocks_ingest.schema.changes import (
+    AddColumn,
+    AddIndex,
+    Change,
+    ChangeColumn,
+    CreateDatabase,
+    CreateTable,
+    DropTable,
+)
 from mystocks_ingest.schema.diff import diff, hazard
 from mystocks_ingest.schema.drift import part
 from mystocks_ingest.schema.structure import TableShape
@@ -84,8 +92,25 @@ async def planned(target: SchemaTarget, tables: Iterable[Table]) -> list[Step]:
     for table, _ in wanted:
         shape = target.dialect.shape(table)  # once more: the catalogue may have told what the server's edition lacks
         changes = diff(shape, live.get((shape.database, shape.name)))
-        steps += [Step(change, hazard(change, target.dialect), table) for change in changes]
+        steps += _waiting([Step(change, hazard(change, target.dialect), table) for change in changes])
     return steps
+
+
+def _waiting(steps: list[Step]) -> list[Step]:
+    """The steps of one table; an index whose column is not made unasked waits for it."""
+    withheld = {
+        s.change.column.name if isinstance(s.change, AddColumn) else s.change.after.name
+        for s in steps
+        if s.hazard and isinstance(s.change, AddColumn | ChangeColumn)
+    }
+    return [_held_up(step, withheld) for step in steps]
+
+
+def _held_up(step: Step, withheld: set[str]) -> Step:
+    if not isinstance(step.change, AddIndex) or step.hazard:
+        return step
+    waits = [name for name in (c.split(" ")[0] for c in step.change.index.columns) if name in withheld]
+    return replace(step, hazard=f"its column {waits[0]} has to be asked for first") if waits else step
 
 
 async def found(target: SchemaTarget, databases: Sequence[str]) -> Mapping[tuple[str, str], TableShape]:
