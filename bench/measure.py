@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -79,3 +80,28 @@ def keep(found: Sequence[Measurement]) -> None:
         del line["at_most"]
         known[m.name] = {**line, "ratio": m.ratio, "met": m.met}
     LAST.write_text(json.dumps(list(known.values()), indent=1, ensure_ascii=False) + "\n")
+
+
+async def timed(work: Callable[[], Awaitable[object]]) -> float:
+    """The seconds that ``work`` takes."""
+    began = time.perf_counter()
+    await work()
+    return time.perf_counter() - began
+
+
+async def loop_stalls(work: Callable[[], Awaitable[float]]) -> tuple[float, float]:
+    """What ``work`` gives, and the longest time for which the loop did not turn meanwhile."""
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.002)
+            longest = max(longest, time.perf_counter() - began - 0.002)
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await work(), longest
+    finally:
+        watching.cancel()

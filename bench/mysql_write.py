@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.measure import Measurement
+from bench.measure import Measurement, loop_stalls, timed
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Column, Database, Table
 from mystocks_ingest.sinks.mysql import Access, MySQLDatabase, MySQLSink
@@ -129,14 +128,14 @@ async def _turns(server: MariaDB, rows: pa.RecordBatch) -> Turns:
 
         for _ in range(ROUNDS):
             server.sql("TRUNCATE TABLE bench.bar")
-            seconds, stall = await _stalls(lambda: _seconds(lambda: asyncio.to_thread(_client, server, file)))
+            seconds, stall = await loop_stalls(lambda: timed(lambda: asyncio.to_thread(_client, server, file)))
             client.append(seconds)
             idle.append(stall)
             server.sql("TRUNCATE TABLE bench.bar")
-            seconds, stall = await _stalls(lambda: _seconds(ours))
+            seconds, stall = await loop_stalls(lambda: timed(ours))
             first.append(seconds)
             stalls.append(stall)
-            again.append(await _seconds(ours))
+            again.append(await timed(ours))
         assert server.sql("SELECT COUNT(*) FROM bench.bar") == str(rows.num_rows)
     return Turns(*(statistics.median(found) for found in (first, again, client, stalls, idle)))
 
@@ -145,9 +144,9 @@ async def _measured(server: MariaDB, rows: pa.RecordBatch) -> list[Measurement]:
     total = rows.num_rows
     turns = await _turns(server, rows)
     async with MySQLDatabase(access(server)) as database:
-        read = await _seconds(lambda: MySQLSink(database).read(TABLE, Query()))
+        read = await timed(lambda: MySQLSink(database).read(TABLE, Query()))
     server.sql("TRUNCATE TABLE bench.bar")
-    executed = await _seconds(lambda: _executemany(server, rows.slice(0, PEER_ROWS)))
+    executed = await timed(lambda: _executemany(server, rows.slice(0, PEER_ROWS)))
     loaded, client = total / turns.first, total / turns.client
     return [
         Measurement("MariaDB: first load, by LOAD DATA of mariadb", loaded, "rows/s", 0.85, client),
@@ -157,30 +156,6 @@ async def _measured(server: MariaDB, rows: pa.RecordBatch) -> list[Measurement]:
         Measurement("MariaDB: longest stall of an idle loop beside the client", turns.idle * 1000, "ms"),
         Measurement("MariaDB: read back", total / read, "rows/s"),
     ]
-
-
-async def _seconds(work: Callable[[], Awaitable[object]]) -> float:
-    began = time.perf_counter()
-    await work()
-    return time.perf_counter() - began
-
-
-async def _stalls(work: Callable[[], Awaitable[float]]) -> tuple[float, float]:
-    """What ``work`` gives, and the longest time for which the loop did not turn meanwhile."""
-    longest = 0.0
-
-    async def watch() -> None:
-        nonlocal longest
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.002)
-            longest = max(longest, time.perf_counter() - began - 0.002)
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await work(), longest
-    finally:
-        watching.cancel()
 
 
 def _client(server: MariaDB, file: Path) -> None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy
 
-from bench.measure import Measurement
+from bench.measure import Measurement, loop_stalls, timed
 from mystocks_ingest.market.datasets import BAR_1D
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Column, Table, load
@@ -114,21 +114,21 @@ async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
             file.chmod(0o644)
         for _ in range(ROUNDS):
             await _emptied(psql, name)
-            by_binary.append(await _seconds(lambda: psql(f"\\copy {name} from '{binary}' binary")))
+            by_binary.append(await timed(lambda: psql(f"\\copy {name} from '{binary}' binary")))
             await _emptied(psql, name)
-            seconds, stall = await _stalls(lambda: _seconds(ours))
+            seconds, stall = await loop_stalls(lambda: timed(ours))
             first.append(seconds)
             stalls.append(stall)
-            seconds, stall = await _stalls(lambda: _seconds(ours))
+            seconds, stall = await loop_stalls(lambda: timed(ours))
             again.append(seconds)
             stalls.append(stall)
             await _emptied(psql, name)
-            by_csv.append(await _seconds(lambda: psql(f"\\copy {name} from '{text}' csv")))
+            by_csv.append(await timed(lambda: psql(f"\\copy {name} from '{text}' csv")))
             await _emptied(psql, name)
-            whole.append(await _seconds(lambda: ours(ROWS)))
+            whole.append(await timed(lambda: ours(ROWS)))
         assert server.psql(f"SELECT count(*) FROM {name}") == str(rows.num_rows)  # noqa: S608 - our own table
-        read = await _seconds(lambda: sink.read(table, Query()))
-        small = [await _seconds(lambda n=n: sink.write(table, rows.slice(n * 250, 250))) for n in range(60)]
+        read = await timed(lambda: sink.read(table, Query()))
+        small = [await timed(lambda n=n: sink.write(table, rows.slice(n * 250, 250))) for n in range(60)]
         await _emptied(psql, name)
     appended = await asyncio.to_thread(_to_sql, server, table, rows.slice(0, PEER_ROWS))
     what = ("hypertable" if server.timescale else "partitions") + (", NUMERIC" if "numeric" in table.name else "")
@@ -150,30 +150,6 @@ async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
 async def _emptied(psql: Callable[[str], Awaitable[None]], name: str) -> None:
     await psql(f"TRUNCATE {name}")
     await psql("CHECKPOINT")
-
-
-async def _seconds(work: Callable[[], Awaitable[object]]) -> float:
-    began = time.perf_counter()
-    await work()
-    return time.perf_counter() - began
-
-
-async def _stalls(work: Callable[[], Awaitable[float]]) -> tuple[float, float]:
-    """What ``work`` gives, and the longest time for which the loop did not turn meanwhile."""
-    longest = 0.0
-
-    async def watch() -> None:
-        nonlocal longest
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.002)
-            longest = max(longest, time.perf_counter() - began - 0.002)
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await work(), longest
-    finally:
-        watching.cancel()
 
 
 def _to_sql(server: PostgreSQL, table: Table, rows: pa.RecordBatch) -> float:

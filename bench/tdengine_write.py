@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bench.measure import Measurement
+from bench.measure import Measurement, loop_stalls, timed
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import load
 from mystocks_ingest.sinks.tdengine import Options, TDengineDatabase, TDengineSink
@@ -106,18 +106,18 @@ async def _measured(options: Options, batches: list[pa.RecordBatch], file: Path)
             await anew()
             from_arrow.append(await _bare(options, file, prebuilt=False))
             await anew()
-            seconds, stall = await _stalls(lambda: _bare(options, file, prebuilt=True))
+            seconds, stall = await loop_stalls(lambda: _bare(options, file, prebuilt=True))
             from_lists.append(seconds)
             idle.append(stall)
             sink = await anew()
-            seconds, stall = await _stalls(lambda: _seconds(lambda: all_of_it(sink)))  # noqa: B023 - awaited here
+            seconds, stall = await loop_stalls(lambda: timed(lambda: all_of_it(sink)))  # noqa: B023 - awaited here
             ours.append(seconds)
             stalls.append(stall)
-        again = await _seconds(lambda: all_of_it(sink))
+        again = await timed(lambda: all_of_it(sink))
         count = await database.query(f"SELECT COUNT(*) FROM {TABLE.database_name}.{TABLE.name}")  # noqa: S608 - the YAML's
         assert count == [[total]], count
         few = Query(symbols=tuple(dict.fromkeys(batches[0].column("symbol").to_pylist()))[:50])
-        read = await _seconds(lambda: sink.read(TABLE, few))
+        read = await timed(lambda: sink.read(TABLE, few))
     rate = total / statistics.median(ours)
     arrow, lists = total / statistics.median(from_arrow), total / statistics.median(from_lists)
     return [
@@ -186,30 +186,6 @@ def _loop(dsn: str, rows: Path, *, prebuilt: bool) -> float:
         )
         statement.execute()
     return time.perf_counter() - began
-
-
-async def _seconds(work: Callable[[], Awaitable[object]]) -> float:
-    began = time.perf_counter()
-    await work()
-    return time.perf_counter() - began
-
-
-async def _stalls(work: Callable[[], Awaitable[float]]) -> tuple[float, float]:
-    """What ``work`` gives, and the longest time for which the loop did not turn meanwhile."""
-    longest = 0.0
-
-    async def watch() -> None:
-        nonlocal longest
-        while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.002)
-            longest = max(longest, time.perf_counter() - began - 0.002)
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await work(), longest
-    finally:
-        watching.cancel()
 
 
 if __name__ == "__main__":
