@@ -20,6 +20,7 @@ from mystocks_ingest.cli.printing import document, table
 
 if TYPE_CHECKING:
     from mystocks_ingest.errors import Drifted
+    from mystocks_ingest.ports import Operations
     from mystocks_ingest.schema.tables import Table
     from mystocks_ingest.service import Service
     from mystocks_ingest.settings import Settings
@@ -115,6 +116,7 @@ def _shown(folder: Path) -> str:
 async def _service(settings: Settings, *, online: bool) -> list[Finding]:
     """Each named database by itself, whatever the others do; then what all of them together are needed for."""
     from mystocks_ingest import service, sources
+    from mystocks_ingest.cli.process import clock
     from mystocks_ingest.errors import ConfigError
 
     try:
@@ -122,7 +124,8 @@ async def _service(settings: Settings, *, online: bool) -> list[Finding]:
     except ConfigError as exc:
         return [Finding("tables", Health.WRONG, str(exc))]
     named = [name for name in settings.stores.split(",") if name]
-    found = await asyncio.gather(*(_database(settings, name, homes[name]) for name in named))
+    async with service.log_of(settings, None, now=clock) as log:  # what is made on the way is told there
+        found = await asyncio.gather(*(_database(settings, name, homes[name], log) for name in named))
     findings = [finding for each in found for finding in each]
     if all(each[0].health is Health.OK for each in found):
         findings += await _together(settings)
@@ -136,14 +139,14 @@ async def _service(settings: Settings, *, online: bool) -> list[Finding]:
     return findings
 
 
-async def _database(settings: Settings, store: str, tables: Sequence[Table]) -> list[Finding]:
+async def _database(settings: Settings, store: str, tables: Sequence[Table], log: Operations) -> list[Finding]:
     """Version, latency and what should be different there; or the one sentence that a backfill would end with."""
     from mystocks_ingest.cli.process import clock
     from mystocks_ingest.errors import IngestError
     from mystocks_ingest.flow.migrate import Startup
     from mystocks_ingest.sinks.examination import examined
 
-    start = Startup(apply=settings.schema_at_start == "apply", now=clock)
+    start = Startup(apply=settings.schema_at_start == "apply", log_of=log, now=clock)
     try:
         well = await examined(store, settings, tables, now=clock, ensure=start, seconds=STORE_SECONDS)
     except IngestError as exc:
