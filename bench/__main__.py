@@ -22,6 +22,7 @@ MODULES = (
     "tdengine_write",
     "postgresql_write",
     "redis_write",
+    "sink_growth",
     "schema_plan",
 )
 _SWITCHES = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1"}
