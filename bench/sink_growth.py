@@ -105,7 +105,7 @@ def _later(table: Table, rows: pa.RecordBatch, number: int) -> pa.RecordBatch:
     name = table.time_column or "trade_date"
     place, column = rows.schema.get_field_index(name), rows.column(name)
     if pa.types.is_date(column.type):
-        moved = pc.add(column.cast(pa.int32()), number * _DAYS).cast(column.type)
+        moved = pc.add(column.cast(pa.int32()), pa.scalar(number * _DAYS, pa.int32())).cast(column.type)
     else:
         minutes = tdengine_write.BATCH // tdengine_write.SYMBOLS
         step = number * minutes * 60_000 if column.type.unit == "ms" else number * minutes * 60_000_000
