@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 import threading
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from mystocks_ingest.arrow import keep_pandas_out
@@ -22,11 +22,13 @@ def _config(arguments: argparse.Namespace) -> SimConfig:
     if arguments.config:
         given = json.loads(arguments.config)
         given["end"] = date.fromisoformat(given["end"])
+        start = given["clock_start"]
+        given["clock_start"] = datetime.fromisoformat(start) if start else None
         given["recorded"] = Path(given["recorded"]) if given["recorded"] else None
         return SimConfig(**given)
     return SimConfig(
         seed=arguments.seed, stocks=arguments.stocks, sessions=arguments.sessions, end=arguments.end,
-        recorded=arguments.recorded,
+        recorded=arguments.recorded, live=arguments.live, clock_start=arguments.clock, speed=arguments.speed,
     )  # fmt: skip
 
 
@@ -36,13 +38,21 @@ def _arguments() -> argparse.Namespace:
         prog="python -m mystocks_ingest.sim",
         description="A simulated exchange behind loopback servers that speak the three vendors' protocols.",
         epilog="Prints one line of JSON: the environment for a client, and SIM_CONTROL, an address at which "
-        'POST /fault {"vendor", "kind", "times", "match", "options"}, POST /clear, /kinds, /calls and /hits work.',
+        'POST /fault {"vendor", "kind", "times", "match", "options"}, POST /clear, '
+        'POST /clock {"moment", "speed"}, /kinds, /calls and /hits work.',
     )
     parser.add_argument("--stocks", type=int, default=default.stocks, help="number of stocks (%(default)s)")
     parser.add_argument("--sessions", type=int, default=default.sessions, help="number of sessions (%(default)s)")
     parser.add_argument("--seed", type=int, default=default.seed, help="equal seeds give equal markets (%(default)s)")
     parser.add_argument("--end", type=date.fromisoformat, default=default.end, help="last day (%(default)s)")
     parser.add_argument("--recorded", type=Path, help="serve the recorded vendor rows of this directory instead")
+    parser.add_argument("--live", action="store_true", help="quotes and trades move with a clock")
+    parser.add_argument(
+        "--clock", type=datetime.fromisoformat, help="with --live: the exchange's time at the start (09:10, last day)"
+    )
+    parser.add_argument(
+        "--speed", type=float, default=default.speed, help="with --live: its seconds in one of ours (%(default)s)"
+    )
     parser.add_argument("--config", help=argparse.SUPPRESS)
     parser.add_argument("--leash", action="store_true", help="end when standard input ends")
     return parser.parse_args()

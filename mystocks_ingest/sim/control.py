@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import datetime
 
+from mystocks_ingest.sim.clock import ZONE, Clock
 from mystocks_ingest.sim.faults import KINDS, Fault, FaultBook
 from mystocks_ingest.sim.transport import Listener
 from mystocks_ingest.sim.web import HttpReply, HttpRequest
 
 
 class Control:
-    """POST /fault, POST /clear, /calls, /hits and /kinds; bodies and answers are JSON."""
+    """POST /fault, POST /clear, POST /clock, /calls, /hits and /kinds; bodies and answers are JSON."""
 
-    def __init__(self, book: FaultBook, vendors: Mapping[str, Listener]) -> None:
-        self.book, self.vendors = book, vendors
+    def __init__(self, book: FaultBook, vendors: Mapping[str, Listener], clock: Clock | None = None) -> None:
+        self.book, self.vendors, self.clock = book, vendors, clock
         self._reopening: set[asyncio.Task[None]] = set()
 
     async def reply(self, request: HttpRequest) -> HttpReply:
@@ -27,6 +29,8 @@ class Control:
                     return _json({})
                 case "clear":
                     return await self._clear(content.get("vendor"))
+                case "clock":
+                    return self._set(content.get("moment"), content.get("speed"))
                 case "calls":
                     return _json(self.book.calls)
                 case "hits":
@@ -51,6 +55,14 @@ class Control:
                 task.add_done_callback(self._reopening.discard)
             return
         self.book.arm(vendor, fault, int(times) if isinstance(times, int | float) else None)
+
+    def _set(self, moment: str | None, speed: float | None) -> HttpReply:
+        if self.clock is None:
+            raise ValueError("this simulated market has no clock: it must be started live")
+        self.clock.set(
+            datetime.fromisoformat(moment) if moment is not None else None, None if speed is None else float(speed)
+        )
+        return _json({"moment": self.clock.true.astimezone(ZONE).isoformat(), "speed": self.clock.speed})
 
     async def _clear(self, vendor: str | None) -> HttpReply:
         self.book.clear(vendor)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 VENDORS = ("tushare", "baostock", "akshare")
+LIVE_VENDORS = ("tushare", "akshare")
 
 TRANSPORT = {
     "delay": "the answer comes after `seconds` (5)",
@@ -76,6 +77,12 @@ BAOSTOCK = {
     "bad_length": "a header length that is too large",
     "unzip_error": "a compressed body that is damaged",
 }
+LIVE = {
+    "stale": "the state of `seconds` (30) ago: a server that lags behind",
+    "repeated": "the answer that the same request was given last",
+    "out_of_order": "every other symbol as it was `seconds` (30) ago",
+}
+"""What answers about now can suffer besides, at vendors that have any, while the simulated market runs by a clock."""
 KINDS: dict[str, dict[str, str]] = {
     "tushare": TRANSPORT | HTTP | CONTENT | TUSHARE,
     "baostock": TRANSPORT | CONTENT | BAOSTOCK,
@@ -103,7 +110,8 @@ class Fault:
 class FaultBook:
     """The armed faults of all vendors, and the count of calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = False) -> None:
+        self.live = live
         self._armed: dict[str, list[tuple[Fault, int | None]]] = {v: [] for v in VENDORS}
         self.calls: dict[str, Counter[str]] = {v: Counter() for v in VENDORS}
         self.hits: dict[str, Counter[str]] = {v: Counter() for v in VENDORS}
@@ -112,8 +120,9 @@ class FaultBook:
         """Raises ValueError for a kind the vendor does not know."""
         if vendor not in KINDS:
             raise ValueError(f"unknown vendor {vendor!r}; known: {', '.join(VENDORS)}")
-        if fault.kind not in KINDS[vendor]:
-            raise ValueError(f"{vendor} has no fault {fault.kind!r}; known: {', '.join(sorted(KINDS[vendor]))}")
+        known = KINDS[vendor] | (LIVE if self.live and vendor in LIVE_VENDORS else {})
+        if fault.kind not in known:
+            raise ValueError(f"{vendor} has no fault {fault.kind!r}; known: {', '.join(sorted(known))}")
         self._armed[vendor].append((fault, times))
 
     def clear(self, vendor: str | None = None) -> None:

@@ -6,7 +6,7 @@ of the whole market and the history of one symbol are the same arithmetic on oth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
 from typing import Literal
@@ -19,11 +19,14 @@ from mystocks_ingest.market import datasets
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.sim import listing as listings
 from mystocks_ingest.sim import prices as walk
+from mystocks_ingest.sim.clock import Clock
 from mystocks_ingest.sim.holidays import LAST, Days, sessions
+from mystocks_ingest.sim.live import AUCTION_SECOND, LiveSession, State, second_of
 from mystocks_ingest.sim.minutes import MinuteBars, minute_bars
 from mystocks_ingest.sim.noise import F64, I64, normal, uniform
 
 SOURCE = "sim"
+CLOSE_SECOND = 15 * 3600
 Bools = npt.NDArray[np.bool_]
 Period = Literal["1w", "1mo"]
 
@@ -81,6 +84,9 @@ class Market:
         self.prices = walk.build(config.seed, self.listing, self.days, self.calendar_days, self.begin)
         self.fetched_at = datetime.combine(self.last_day, time(10, 0), UTC)
         self.number = {s: n for n, s in enumerate(self.listing.symbols)}
+        self.clock: Clock | None = None
+        """Set: the market runs, and answers (not the truth tables below) are those of the clock's moment."""
+        self._live: LiveSession | None = None
 
     @property
     def first_day(self) -> date:
@@ -98,7 +104,72 @@ class Market:
         """Session numbers [start, stop) of the days ``first`` to ``last``, both included."""
         start = 0 if first is None else int(np.searchsorted(self.days, np.datetime64(first)))
         stop = len(self.days) if last is None else int(np.searchsorted(self.days, np.datetime64(last), side="right"))
-        return start, max(start, stop)
+        return start, max(start, min(stop, self.closed))
+
+    # -- now ------------------------------------------------------------------------------------------------------
+    @property
+    def today(self) -> int:
+        """Number of the session that quotes show: the clock's, else the one before it; the last one without a clock."""
+        if self.clock is None:
+            return len(self.days) - 1
+        return max(int(np.searchsorted(self.days, second_of(self.clock.moment)[0], side="right")) - 1, 0)
+
+    @property
+    def closed(self) -> int:
+        """How many sessions are over: bars of the others do not exist yet."""
+        if self.clock is None:
+            return len(self.days)
+        day, second = second_of(self.clock.moment)
+        if second < CLOSE_SECOND:
+            return int(np.searchsorted(self.days, day))
+        return int(np.searchsorted(self.days, day, side="right"))
+
+    def live(self, t: int) -> LiveSession:
+        """Session ``t`` as it runs; the one asked for last is kept."""
+        if self._live is None or self._live.t != t:
+            self._live = LiveSession(self, t)
+        return self._live
+
+    def now(self, who: I64) -> tuple[Bars, Bools]:
+        """Bars of ``who`` as they stand (the close being the last price), and which of them have traded today."""
+        t = self.today
+        bars = self.bars(who, np.full(len(who), t))
+        if self.clock is None:
+            return bars, self.prices.traded[t, who]
+        state, rows = self._state(self.clock.moment, who)
+        if state is None:
+            return bars, np.zeros(len(who), dtype=np.bool_)
+        traded = rows >= 0
+        fields = {}
+        for name in ("high", "low", "close", "volume", "amount"):
+            fields[name] = getattr(bars, name).copy()
+            fields[name][traded] = getattr(state.bars, name)
+        return replace(bars, **fields), traded
+
+    def seconds(self, who: I64) -> I64:
+        """Second of the day of the last trade of each of ``who``; of the close where nothing else is known."""
+        out = np.full(len(who), CLOSE_SECOND)
+        if self.clock is not None:
+            state, rows = self._state(self.clock.moment, who)
+            out[:] = min(second_of(self.clock.moment)[1], CLOSE_SECOND)
+            if state is not None:
+                out[rows >= 0] = state.second
+        return out
+
+    def _state(self, moment: datetime, who: I64) -> tuple[State | None, I64]:
+        """The state of those of ``who`` that trade that day, and the place of each in the session (-1: none)."""
+        day, second = second_of(moment)
+        t = max(int(np.searchsorted(self.days, day, side="right")) - 1, 0)
+        session = self.live(t)
+        rows = session.row[who]
+        if self.days[t] < day:
+            second = CLOSE_SECOND  # no session: the last one's end is shown
+        ahead = self.clock.leading if self.clock is not None else None
+        state = session.state(second, rows[rows >= 0])
+        if ahead is None:
+            return state, rows
+        later = session.state(second_of(ahead)[1], rows[rows >= 0])
+        return (later, rows) if state is None or later is None else (_mixed(state, later), rows)
 
     # -- rows -----------------------------------------------------------------------------------------------------
     def pairs(self, who: I64, start: int, stop: int, *, traded: bool = True) -> tuple[I64, I64]:
@@ -160,7 +231,7 @@ class Market:
 
     def history(self, i: int, start: int = 0, stop: int | None = None) -> Bars:
         """Bars of one instrument."""
-        return self.bars(*self.pairs(np.array([i]), start, len(self.days) if stop is None else stop))
+        return self.bars(*self.pairs(np.array([i]), start, self.closed if stop is None else stop))
 
     def market_day(self, t: int, asset_type: str = "stock") -> Bars:
         """Bars of every instrument of one kind that traded on session ``t``."""
@@ -204,7 +275,7 @@ class Market:
 
     def aggregate(self, who: I64, period: Period) -> Bars:
         """Weekly or monthly bars of the instruments ``who``; ``t`` is the period's last session."""
-        bars = self.bars(*self.pairs(who, 0, len(self.days)))
+        bars = self.bars(*self.pairs(who, 0, self.closed))
         label, last = self._periods(period)
         keep = last[label[bars.t]] >= 0
         key = bars.i * (int(label.max()) + 1) + label[bars.t]
@@ -230,6 +301,7 @@ class Market:
         inside = raw[: len(self.days)]
         last = np.full(int(raw.max()) + 1, -1, dtype=np.int64)
         last[inside] = np.arange(len(inside))
+        last[inside[self.closed :]] = -1
         after = self.begin + len(self.days)
         if after < len(every) and raw[len(self.days)] == inside[-1]:
             last[inside[-1]] = -1
@@ -335,16 +407,45 @@ class Market:
         }
 
     def quotes(self) -> pa.Table:
-        """QUOTE after the close of the last session: five levels; an empty side at a price limit."""
+        """QUOTE after the close of the last session, or now: five levels; an empty side at a price limit."""
         from mystocks_ingest.sim import snapshot  # noqa: PLC0415  (the snapshot is computed from this class)
 
+        if self.clock is not None:
+            return self.quotes_at(self.clock.moment)
         return self._table(datasets.QUOTE, snapshot.quote_columns(self))
 
-    def ticks(self, symbol: str) -> pa.Table:
-        """TICK of the last session that ``symbol`` traded."""
+    def quotes_at(self, moment: datetime) -> pa.Table:
+        """QUOTE of stocks and ETFs at ``moment`` (aware); no rows before the auction, the last close on a holiday.
+
+        ``ts`` is the second of the symbol's last trade.
+        """
         from mystocks_ingest.sim import snapshot  # noqa: PLC0415
 
-        return self._table(datasets.TICK, snapshot.tick_columns(self, self.number[symbol]))
+        state, _ = self._state(moment, np.arange(len(self.listing)))
+        if state is None:
+            return datasets.QUOTE.schema.empty_table()
+        return self._table(datasets.QUOTE, snapshot.live_columns(self, self.days[state.bars.t[0]], state))
+
+    def ticks(self, symbol: str, day: date | None = None, *, until: datetime | None = None) -> pa.Table:
+        """TICK of ``day`` as it ran, until ``until`` (aware); without a day, of the last session that traded, or now.
+
+        Without a clock that is a modest picture of two trades a minute.
+        """
+        from mystocks_ingest.sim import snapshot  # noqa: PLC0415
+
+        number = self.number[symbol]
+        if day is None and self.clock is None:
+            return self._table(datasets.TICK, snapshot.tick_columns(self, number))
+        if day is None and self.clock is not None:
+            day, until = self.days[self.today].item(), self.clock.moment
+        session = self.live(int(np.searchsorted(self.days, np.datetime64(day))))
+        if self.days[session.t] != np.datetime64(day):
+            raise ValueError(f"{day} is no session")
+        last, second = (np.datetime64(day), CLOSE_SECOND) if until is None else second_of(until)
+        second = CLOSE_SECOND if last > np.datetime64(day) else second
+        if session.row[number] < 0 or second < AUCTION_SECOND:
+            return datasets.TICK.schema.empty_table()
+        return self._table(datasets.TICK, snapshot.live_tick_columns(self, session, number, second))
 
     # -- columns --------------------------------------------------------------------------------------------------
     def _who(self, symbols: tuple[str, ...] | None, asset_types: tuple[str, ...]) -> I64:
@@ -386,3 +487,10 @@ def shanghai(naive: npt.NDArray[np.datetime64]) -> pa.Array:
 
 def _select(bars: Bars, keep: Bools) -> Bars:
     return Bars(**{name: getattr(bars, name)[keep] for name in Bars.__dataclass_fields__})
+
+
+def _mixed(older: State, newer: State) -> State:
+    """Every other symbol of ``older``, the rest of ``newer``."""
+    odd = older.bars.i % 2 == 1
+    both = {n: np.where(odd, getattr(older.bars, n), getattr(newer.bars, n)) for n in Bars.__dataclass_fields__}
+    return State(Bars(**both), np.where(odd, older.second, newer.second), np.where(odd, older.stamp, newer.stamp))

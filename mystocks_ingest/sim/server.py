@@ -9,10 +9,12 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime, time
 from functools import cached_property
 from pathlib import Path
 
 from mystocks_ingest.sim.answers import Cell
+from mystocks_ingest.sim.clock import ZONE, Clock
 from mystocks_ingest.sim.control import Control
 from mystocks_ingest.sim.faults import FaultBook
 from mystocks_ingest.sim.market import Market, MarketConfig
@@ -32,24 +34,42 @@ class SimConfig(MarketConfig):
 
     recorded: Path | None = None
     forward_adjusted: bool = False  # recorded: serve forward-adjusted archives as if they were raw
+    live: bool = False  # quotes and trades move with a clock, and what has not happened yet is not served
+    clock_start: datetime | None = None  # live: the exchange's time at the start; None: 09:10 of the last day
+    speed: float = 60.0  # live: seconds of the exchange in one of ours
 
     def to_json(self) -> str:
         return json.dumps(
-            {**asdict(self), "end": self.end.isoformat(), "recorded": self.recorded and str(self.recorded)}
+            asdict(self)
+            | {"end": self.end.isoformat(), "recorded": self.recorded and str(self.recorded)}
+            | {"clock_start": self.clock_start and self.clock_start.isoformat()}
         )
 
     @property
     def market(self) -> MarketConfig:
         return MarketConfig(self.seed, self.stocks, self.sessions, self.end, self.odd_lots)
 
+    def clock(self, market: Market) -> Clock:
+        """The clock of a live market, started."""
+        start = self.clock_start or datetime.combine(market.last_day, time(9, 10), ZONE)
+        return Clock(start, self.speed)
+
 
 class Servers:
     """The four loopback servers of one simulator: three vendors and the control endpoint."""
 
     def __init__(self, config: SimConfig) -> None:
-        self.book = FaultBook()
-        self.vendors = listeners(config.market, config.recorded, self.book, forward_adjusted=config.forward_adjusted)
-        self.control = Listener(serve(Control(self.book, self.vendors).reply))
+        if config.live and config.recorded is not None:
+            raise ValueError("recorded rows do not move with a clock: choose live or recorded")
+        self.book = FaultBook(live=config.live)
+        self.vendors, clock = listeners(
+            config.market,
+            config.recorded,
+            self.book,
+            forward_adjusted=config.forward_adjusted,
+            clock=config.clock if config.live else None,
+        )
+        self.control = Listener(serve(Control(self.book, self.vendors, clock).reply))
 
     async def open(self) -> None:
         for listener in (*self.vendors.values(), self.control):
@@ -91,6 +111,14 @@ class Sim:
     async def clear(self, vendor: str | None = None) -> None:
         """Disarm every fault, of one vendor or of all; closed ports are open again on return."""
         await self._ask("clear", {"vendor": vendor})
+
+    async def clock(self, moment: datetime | None = None, speed: float | None = None) -> datetime:
+        """Set the exchange's time (a moment without a zone is Shanghai's) or speed (0: it stands); what it is now.
+
+        Raises ValueError when the market is not live.
+        """
+        answer = await self._ask("clock", {"moment": moment and moment.isoformat(), "speed": speed})
+        return datetime.fromisoformat(str(answer["moment"]))
 
     async def calls(self) -> dict[str, dict[str, int]]:
         """Requests received so far: vendor -> api -> count."""

@@ -1,4 +1,4 @@
-"""Quotes and ticks of the simulated market: a modest picture of the last session."""
+"""Quotes and ticks of the simulated market: the last session as it ended, or any session as it runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from mystocks_ingest.sim.live import LiveSession, State, stamps
 from mystocks_ingest.sim.noise import F64, I64, uniform
 
 if TYPE_CHECKING:
-    from mystocks_ingest.sim.market import Market
+    from mystocks_ingest.sim.market import Bars, Market
 
 LEVELS = 5
 
@@ -22,10 +23,38 @@ def quote_columns(market: Market) -> dict[str, pa.Array | F64 | I64]:
     t = len(market.days) - 1
     who = np.concatenate([market.kind("stock"), market.kind("etf")])
     bars = market.bars(*market.pairs(who, t, t + 1))
-    size = len(bars.i)
+    at = np.full(len(bars.i), market.days[t].astype("datetime64[m]") + np.timedelta64(15 * 60, "m"))
+    return {"symbol": market.symbol_column(bars.i), "ts": shanghai(at)} | _state(market.config.seed, bars, bars.t)
+
+
+def live_columns(market: Market, day: np.datetime64, state: State) -> dict[str, pa.Array | F64 | I64]:
+    """Columns of QUOTE while the session runs."""
+    from mystocks_ingest.sim.market import shanghai  # noqa: PLC0415
+
+    known = {"symbol": market.symbol_column(state.bars.i), "ts": shanghai(stamps(day, state.second))}
+    return known | _state(market.config.seed, state.bars, state.stamp)
+
+
+def live_tick_columns(market: Market, session: LiveSession, i: int, second: int) -> dict[str, pa.Array | F64 | I64]:
+    """Columns of TICK: the trades of one symbol until ``second`` of the day."""
+    from mystocks_ingest.sim.market import shanghai  # noqa: PLC0415
+
+    when, ticks, shares, yuan = session.trades(int(session.row[i]), second)
+    up = np.diff(ticks, prepend=ticks[:1])
+    return {
+        "symbol": market.symbol_column(np.full(len(ticks), i)),
+        "ts": shanghai(stamps(market.days[session.t], when)),
+        "seq": np.zeros(len(ticks), dtype=np.int32),
+        "price": np.asarray(ticks / np.round(1.0 / market.listing.tick[i])),
+        "volume": shares,
+        "amount": yuan,
+        "side": pa.array(np.where(up > 0, "B", np.where(up < 0, "S", "N")).tolist(), pa.string()),
+    }
+
+
+def _state(seed: int, bars: Bars, stamp: I64) -> dict[str, pa.Array | F64 | I64]:
+    """What is the same of a closed session and of one that runs; the book's volumes depend on ``stamp``."""
     columns: dict[str, pa.Array | F64 | I64] = {
-        "symbol": market.symbol_column(bars.i),
-        "ts": shanghai(np.full(size, market.days[t].astype("datetime64[m]") + np.timedelta64(15 * 60, "m"))),
         "last": bars.price(bars.close),
         "open": bars.price(bars.open),
         "high": bars.price(bars.high),
@@ -41,7 +70,7 @@ def quote_columns(market: Market) -> dict[str, pa.Array | F64 | I64]:
             absent = (price < bars.down) | (price > bars.up) | (price < 1)
             if sign < 0:
                 absent |= bars.close == bars.down  # locked at the lower limit: nobody bids
-            lots = (uniform(market.config.seed, 90 + level * 2 + (sign > 0), bars.i, bars.t) * 500).astype(np.int64) + 1
+            lots = (uniform(seed, 90 + level * 2 + (sign > 0), bars.i, stamp) * 500).astype(np.int64) + 1
             columns[f"{side}_price{level}"] = pa.array(bars.price(price), mask=absent)
             columns[f"{side}_volume{level}"] = pa.array(lots * 100, mask=absent)
     return columns

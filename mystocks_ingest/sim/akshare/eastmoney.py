@@ -106,7 +106,7 @@ class EastmoneyTables:
         return self._plain(bars, ticks - later[np.searchsorted(at, bars.t, side="right")])
 
     def _minutes(self, i: int, interval: str, start: int, stop: int) -> Answer:
-        start = max(start, len(self.market.days) - MINUTE_SESSIONS)
+        start = max(start, self.market.closed - MINUTE_SESSIONS)
         t = self.market.pairs(np.array([i]), start, max(stop, start))[1]
         bars = self.market.minutes(i, t, interval)
         before = np.r_[bars.open[:1], bars.close[:-1]]
@@ -120,8 +120,8 @@ class EastmoneyTables:
 
     def _trends(self, i: int, sessions: int) -> Answer:
         """1-minute bars; the open is 0 but for the latest session."""
-        first = len(self.market.days) - min(sessions, TREND_SESSIONS)
-        t = self.market.pairs(np.array([i]), first, len(self.market.days))[1]
+        stop = self.market.closed
+        t = self.market.pairs(np.array([i]), max(stop - min(sessions, TREND_SESSIONS), 0), stop)[1]
         bars = self.market.minutes(i, t, "1m")
         latest = bars.row == (len(t) - 1)
         opening = [x if late else "0.00" for x, late in zip(self._plain(bars, bars.open), latest.tolist(), strict=True)]
@@ -139,7 +139,7 @@ class EastmoneyTables:
 
     # -- now ------------------------------------------------------------------------------------------------------
     def _list(self, asked: Asked) -> Answer:
-        own, t = self.market.listing, len(self.market.days) - 1
+        own, t = self.market.listing, self.market.today
         boards = set(_boards(asked.query.get("fs", "")))
         who = np.array(
             [n for n, b in enumerate(own.boards) if b in boards and own.first[n] <= t < own.stop[n]], dtype=np.int64
@@ -151,17 +151,16 @@ class EastmoneyTables:
         asking = asked.query.get("fields", "").split(",")
         fields = sorted({int(f[1:]) for f in asking if f[1:].isdigit()} | ({140, 141} if "f128" in asking else set()))
         names = [f"f{n}" for n in fields]
-        table = self._spot(page, t)
+        table = self._spot(page)
         rows = len(page)
         columns = tuple(table.get(n, ["-"] * rows) for n in names)
         return Answer(
             tuple(names), columns, prices=("f17", "f15", "f16", "f2"), volume="f5", amount="f6", note=len(who), dash="-"
         )
 
-    def _spot(self, who: I64, t: int) -> dict[str, list[Cell]]:
+    def _spot(self, who: I64) -> dict[str, list[Cell]]:
         own = self.market.listing
-        traded = self.market.prices.traded[t, who]
-        bars = self.market.bars(who, np.full(len(who), t))
+        bars, traded = self.market.now(who)
         basics = self.market.basics(who, bars.t)
 
         def shown(values: Sequence[Cell] | F64 | I64) -> list[Cell]:
@@ -210,8 +209,7 @@ class EastmoneyTables:
         for ours, their in zip(names, theirs, strict=True):
             value = quote.get(ours)
             row[their] = "-" if value is None else value // 100 if "volume" in ours else value
-        t = len(self.market.days) - 1
-        bars = self.market.bars(np.array([i]), np.array([t]))
+        bars = self.market.now(np.array([i]))[0]
         row |= {"f43": quote.get("last", "-"), "f44": quote.get("high", "-"), "f45": quote.get("low", "-")}
         row |= {"f46": quote.get("open", "-"), "f60": float(bars.price(bars.ref)[0])}
         row |= {"f47": quote["volume"] // 100 if quote else "-", "f48": quote.get("amount", "-")}

@@ -64,7 +64,8 @@ class SinaTables:
     def _minutes(self, i: int, scale: str) -> Answer | None:
         if scale not in ("1", "5", "15", "30", "60"):
             return None
-        t = self.market.pairs(np.array([i]), max(0, len(self.market.days) - 130), len(self.market.days))[1]
+        stop = self.market.closed
+        t = self.market.pairs(np.array([i]), max(0, stop - 130), stop)[1]
         bars = self.market.minutes(i, t, f"{scale}m")
         clock = np.array([f" {n // 60:02d}:{n % 60:02d}:00" for n in range(24 * 60)])
         when = np.char.add(self._days[t[bars.row]], clock[bars.minute.astype(np.int64)]) if bars.count else np.array([])
@@ -96,16 +97,14 @@ class SinaTables:
         return of_rows(("d", "f"), [(day, f"{f if back else newest / f:.6f}") for day, f in reversed(rows)])
 
     def _listed(self) -> list[int]:
-        own, t = self.market.listing, len(self.market.days) - 1
+        own, t = self.market.listing, self.market.today
         who = [int(n) for n in self.market.kind("stock") if own.first[n] <= t < own.stop[n]]
         return sorted(who, key=lambda n: _sina_code(own.symbols[n]))
 
     def _list(self, asked: Asked) -> Answer:
         size = min(asked.number("num", _SINA_PAGE), _SINA_PAGE)
         who = np.array(self._listed()[(asked.page - 1) * size : asked.page * size], dtype=np.int64)
-        t = len(self.market.days) - 1
-        traded = self.market.prices.traded[t, who] if len(who) else np.empty(0, dtype=np.bool_)
-        bars = self.market.bars(who, np.full(len(who), t))
+        bars, traded = self.market.now(who)
         own, basics = self.market.listing, self.market.basics(who, bars.t)
 
         def text(values: F64) -> list[str]:
@@ -126,7 +125,7 @@ class SinaTables:
             "low": text(bars.price(bars.low)),
             "volume": np.where(traded, bars.volume, 0).tolist(),
             "amount": np.where(traded, bars.amount, 0).astype(np.int64).tolist(),
-            "ticktime": ["15:00:00"] * len(who),
+            "ticktime": [f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}" for s in self.market.seconds(who).tolist()],
             "per": [0 if v is None else v for v in basics["pe"].to_pylist()],
             "pb": basics["pb"].to_pylist(),
             "mktcap": (basics["total_value"].to_numpy() / 10_000).tolist(),

@@ -42,6 +42,7 @@ class TencentTables:
         days = self._days
         start = int(np.searchsorted(days, parts[2])) if parts[2] else 0
         stop = int(np.searchsorted(days, parts[3], side="right")) if parts[3] else len(days)
+        stop = min(stop, self.market.closed)
         bars = self.market.history(i, start, stop)
         factor = np.ones(len(bars.t))
         if parts[5]:

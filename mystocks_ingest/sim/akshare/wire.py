@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -18,8 +18,10 @@ import numpy as np
 from mystocks_ingest.sim.akshare.klc import pack_bars, pack_dates
 from mystocks_ingest.sim.akshare.spreadsheet import xlsx
 from mystocks_ingest.sim.answers import Answer, Cell, distort
+from mystocks_ingest.sim.clock import Clock
 from mystocks_ingest.sim.faults import Fault, FaultBook
 from mystocks_ingest.sim.holidays import Days
+from mystocks_ingest.sim.lag import Repeats, lagging
 from mystocks_ingest.sim.web import HttpReply, HttpRequest
 
 _ROUTES = (
@@ -86,6 +88,8 @@ class Akshare:
 
     tables: Mapping[str, Tables]
     faults: FaultBook
+    clock: Clock | None = None
+    _last: Repeats = field(default_factory=Repeats)
 
     def reply(self, request: HttpRequest) -> HttpReply:
         where = request.host + request.path
@@ -96,13 +100,20 @@ class Akshare:
         site = self.tables.get(api.partition("/")[0])
         if site is None:
             return HttpReply(f"no such site here: {where}".encode(), 404, "text/plain; charset=utf-8", acting)
-        kinds = {f.kind for f in acting}
-        answer = site.table(asked, adjusted="forward_adjusted" in kinds)
-        if answer is not None:
-            answer = distort(answer, acting)
-        if "null_data" in kinds:
-            answer = None
-        return _render(asked, answer, acting)
+        if self.clock is None:
+            return _reply(site, asked, acting)
+        with lagging(self.clock, acting):
+            return self._last.given((api, repr(asked)), _reply(site, asked, acting), acting)
+
+
+def _reply(site: Tables, asked: Asked, acting: tuple[Fault, ...]) -> HttpReply:
+    kinds = {f.kind for f in acting}
+    answer = site.table(asked, adjusted="forward_adjusted" in kinds)
+    if answer is not None:
+        answer = distort(answer, acting)
+    if "null_data" in kinds:
+        answer = None
+    return _render(asked, answer, acting)
 
 
 def _render(asked: Asked, answer: Answer | None, acting: tuple[Fault, ...]) -> HttpReply:

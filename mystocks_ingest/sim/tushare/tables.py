@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mystocks_ingest.sim.answers import Answer, Cell
 from mystocks_ingest.sim.market import Bars, Market, Period
@@ -207,7 +209,8 @@ class MarketTables:
     def _rt_k(self, params: Params, fields: Sequence[str]) -> Answer:
         patterns = params.get("ts_code", "").split(",")
         quotes = self.market.quotes()
-        rows = [n for n, s in enumerate(quotes["symbol"].to_pylist()) if any(fnmatchcase(s, p) for p in patterns)]
+        wanted = re.compile("|".join(translate(p) for p in patterns)).match
+        rows = [n for n, s in enumerate(quotes["symbol"].to_pylist()) if wanted(s)]
         quotes = quotes.take(pa.array(rows, pa.int64()))
         symbols = quotes["symbol"].to_pylist()
         table: dict[str, list[Cell]] = {
@@ -221,7 +224,7 @@ class MarketTables:
         }
         if fields:
             table |= {f"{s}_{w}1": quotes[f"{s}_{w}1"].to_pylist() for s in ("ask", "bid") for w in ("price", "volume")}
-            table["trade_time"] = [f"{self.market.last_day} 15:00:00"] * len(symbols)
+            table["trade_time"] = pc.strftime(quotes["ts"], "%Y-%m-%d %H:%M:%S").to_pylist()
         return Answer(tuple(table), tuple(table.values()), prices=_PRICES, volume="vol", amount="amount")
 
     # -- reference ------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mystocks_ingest.sim.answers import Answer, distort
+from mystocks_ingest.sim.clock import Clock
 from mystocks_ingest.sim.faults import Fault, FaultBook
+from mystocks_ingest.sim.lag import Repeats, lagging
 from mystocks_ingest.sim.web import HttpReply, HttpRequest
 
 Params = Mapping[str, str]
@@ -65,11 +67,19 @@ class Tushare:
 
     tables: Tables
     faults: FaultBook
+    clock: Clock | None = None
     _given: dict[str, deque[float]] = field(default_factory=dict)
+    _last: Repeats = field(default_factory=Repeats)
 
     def reply(self, request: HttpRequest) -> HttpReply:
         api = request.path.rstrip("/").rpartition("/")[2]
         acting = tuple(self.faults.draw("tushare", api))
+        if self.clock is None:
+            return self._reply(api, request, acting)
+        with lagging(self.clock, acting):
+            return self._last.given((api, request.body), self._reply(api, request, acting), acting)
+
+    def _reply(self, api: str, request: HttpRequest, acting: tuple[Fault, ...]) -> HttpReply:
         try:
             body = json.loads(request.body or b"{}")
             answer = self._answer(api, body, acting)
