@@ -111,7 +111,7 @@ class LiveSession:
         rest = np.maximum(lots - _EVENTS, 0)
         i = self.day.i[rows]
         for event in range(3):
-            share = 0.15 + 0.2 * uniform(self._seed, 180 + event, i, self.t * 241 + np.asarray(column))
+            share = 0.1 + 0.2 * uniform(self._seed, 180 + event, i, self.t * 241 + np.asarray(column))
             part[:, event] += (rest * share).astype(np.int64)
         volume = part * 100
         volume[:, 3] = whole - volume[:, :3].sum(axis=1)

@@ -224,7 +224,9 @@ class MarketTables:
         }
         if fields:
             table |= {f"{s}_{w}1": quotes[f"{s}_{w}1"].to_pylist() for s in ("ask", "bid") for w in ("price", "volume")}
-            table["trade_time"] = pc.strftime(quotes["ts"], "%Y-%m-%d %H:%M:%S").to_pylist()
+            table["trade_time"] = pc.strftime(
+                quotes["ts"].cast(pa.timestamp("s", quotes["ts"].type.tz)), "%Y-%m-%d %H:%M:%S"
+            ).to_pylist()
         return Answer(tuple(table), tuple(table.values()), prices=_PRICES, volume="vol", amount="amount")
 
     # -- reference ------------------------------------------------------------------------------------------------
