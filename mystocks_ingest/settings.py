@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     sink_patience_seconds: float = Field(
         600.0, alias="MYSTOCKS_SINK_PATIENCE", ge=0
     )  # how long a backfill waits for one
+    http_host: str = Field("127.0.0.1", alias="MYSTOCKS_HTTP_HOST")
+    http_port: int = Field(8480, alias="MYSTOCKS_HTTP_PORT", ge=0, le=65535)  # 0: one that is free
+    http_tokens: SecretStr | None = Field(None, alias="MYSTOCKS_HTTP_TOKENS")  # SHA-256 of each, or a file of them
     monitor_database: str = Field("db_monitor", alias="MYSTOCKS_MONITOR_DATABASE", pattern=r"^[A-Za-z0-9_]{1,64}$")
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
     call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)

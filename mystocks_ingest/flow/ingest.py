@@ -29,12 +29,16 @@ log = get("ingest")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a frame: rows now durable, rows refused, how many by each rule, and one reason a symbol."""
+    """What became of a frame: rows now durable, rows refused, how many by each rule, and one reason a symbol.
+
+    ``verdicts``: the refused rows once more, each with its rule and reason.
+    """
 
     accepted: Frame
     turned_down: tuple[Frame, ...]
     refused: Mapping[str, int]
     reasons: Mapping[str, str]
+    verdicts: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Ingest:
         if rules:
             log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(rules))
         reasons = {s: r for refused in reversed(turned_down) for s, r in _reasons(refused)}
-        return Taken(accepted, tuple(refused.frame for refused in turned_down), rules, reasons)
+        return Taken(accepted, tuple(refused.frame for refused in turned_down), rules, reasons, tuple(turned_down))
 
     async def _store(self, frame: Frame) -> _Stored:
         """Write to every table of the route.
