@@ -53,6 +53,7 @@ class Settings(BaseSettings):
     http_port: int = Field(8480, alias="MYSTOCKS_HTTP_PORT", ge=0, le=65535)  # 0: one that is free
     http_tokens: SecretStr | None = Field(None, alias="MYSTOCKS_HTTP_TOKENS")  # SHA-256 of each, or a file of them
     monitor_database: str = Field("db_monitor", alias="MYSTOCKS_MONITOR_DATABASE", pattern=r"^[A-Za-z0-9_]{1,64}$")
+    alert_urls: SecretStr | None = Field(None, alias="MYSTOCKS_ALERT_URLS")  # of apprise, apart by spaces
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
     call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)
     pacing: Literal["vendor", "none"] = Field("vendor", alias="MYSTOCKS_PACING")  # none: only at replaced endpoints

@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Entry] = {
     "dead-letters": Entry("dead_letters", "dead_letters", "List, show and replay refused rows."),
     "schema": Entry("schema", "schema", "Plan, apply, check and export the structure of every table."),
     "monitor": Entry("monitor", "monitor", "Show what was done to tables, what runs did, and how the sources fare."),
+    "alerts": Entry("alerts", "alerts", "Show the alert rules and what fires now; send a test message."),
     "doctor": Entry("doctor", "doctor", "Check settings, databases, store, calendar, disk and packages."),
     "completion": Entry("completion", "completion", "Print the completion script for bash, zsh or fish."),
 }
