@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from mystocks_ingest import sinks, sources
 from mystocks_ingest.errors import StoreBusy
+from mystocks_ingest.flow.arriving import Arriving
 from mystocks_ingest.flow.backfill import Backfill
 from mystocks_ingest.flow.ingest import Ingest
 from mystocks_ingest.flow.migrate import UNRECORDED, SchemaManager, Startup
@@ -58,7 +60,7 @@ BEST_EFFORT_DRAIN_SECONDS = 2.0
 
 @dataclass
 class Service:
-    """What the commands work with. Made by ``opened``."""
+    """What the commands work with. Made by ``opened``. ``writers``: shared by all work, where somebody keeps them."""
 
     settings: Settings
     tables: Tables
@@ -66,6 +68,8 @@ class Service:
     journal: EmbeddedJournal
     runs: Runs
     now: Clock
+    database: EmbeddedDatabase
+    writers: dict[Table, Writer] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
 
     @property
@@ -137,15 +141,13 @@ class Service:
     @asynccontextmanager
     async def _backfill(self, job: Job, watch: Watch, *, run_id: str, wait: float = 0.0) -> AsyncIterator[Backfill]:
         """The parts of a backfill, joined; a database that goes away meanwhile is waited for ``wait`` seconds."""
-        stopped = self._stopped(job.datasets)
+        stopped = self.stopped(job.datasets)
         job = replace(job, datasets=tuple(name for name in job.datasets if name not in stopped))
         patience = Patience(wait, watch, own={EMBEDDED: min(wait, EMBEDDED_WAIT_SECONDS)})
         sink = PatientReads(self.sink, patience)
         async with AsyncExitStack() as stack:
-            writers = {
-                table: await stack.enter_async_context(self._writer(table, patience))
-                for table in self.tables.all
-                if table.dataset is not None and table.key
+            writers = self.writers or {
+                table: await stack.enter_async_context(self._writer(table, patience)) for table in self.written
             }
             second = self.source(sources.SECOND_OPINION)
             reference = Reference(sink, self.journal, self.tables, self.now, second)
@@ -154,7 +156,12 @@ class Service:
             roster.report.absent += [f"{name}: {reason}" for name, reason in stopped.items()]
             yield Backfill(job, roster, reference, self.journal, sink)
 
-    def _stopped(self, datasets: Sequence[str]) -> dict[str, str]:
+    @property
+    def written(self) -> tuple[Table, ...]:
+        """The tables that take rows of a dataset."""
+        return tuple(t for t in self.tables.all if t.dataset is not None and t.key)
+
+    def stopped(self, datasets: Sequence[str]) -> dict[str, str]:
         """Those of ``datasets`` that must not be written to, and why."""
         blocked = {t.dataset.name: e for t, e in self.sink.blocked.items() if t.dataset and t.route is Route.REQUIRED}
         return {name: str(blocked[name]) for name in datasets if name in blocked}
@@ -166,8 +173,12 @@ class Service:
         return Writer(self.sink, table, Limits(retry_seconds=0.0, drain_seconds=BEST_EFFORT_DRAIN_SECONDS))
 
     def _chosen(self, job: Job) -> dict[str, Source]:
-        """The sources of the job, in the order of preference. Raises ConfigError for an unknown one."""
-        return {name: self.source(name) for name in sources.chosen(job.source, self.settings)}
+        """The sources of the job (several: with commas), first the preferred. Raises ConfigError for an unknown one."""
+        return {name: self.source(name) for word in job.source.split(",") for name in self.sources_of(word)}
+
+    def sources_of(self, word: str) -> tuple[str, ...]:
+        """The names that ``auto``, ``akshare`` or a name stand for. Raises ConfigError for an unknown one."""
+        return sources.chosen(word.strip(), self.settings)
 
     async def _close(self) -> None:
         for source in self._sources.values():
@@ -255,12 +266,13 @@ def grants(settings: Settings, file: Path | None = None) -> Mapping[str, Sequenc
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, now: Clock) -> AsyncIterator[Service]:
+async def opened(settings: Settings, *, now: Clock, patient: bool = False) -> AsyncIterator[Service]:
     """The service on its stores, every table there as described.
 
     A table that differs and is not mended (see ``Startup``) is not written to: whoever tries meets Drifted. Raises
     ConfigError (settings, tables file, a server's rights), StoreBusy, and Unavailable when a named database does not
-    answer: it is never replaced silently by the embedded store.
+    answer: it is never replaced silently by the embedded store. ``patient``: such a one is waited for in the
+    background instead, its sink raising Unavailable meanwhile.
     """
     desired, homes = described(settings)
     async with AsyncExitStack() as stack:
@@ -273,8 +285,8 @@ async def opened(settings: Settings, *, now: Clock) -> AsyncIterator[Service]:
         here = homes.pop(EMBEDDED, [])
         opening: dict[str, Sink] = {EMBEDDED: await EmbeddedSink.opened(database, here, ensure=start)}
         for name, here in homes.items():
-            sink = sinks.opened_sink(name, settings, here, now=now, ensure=start)
-            opening[name] = await stack.enter_async_context(sink)
-        service = Service(settings, desired, Stores(opening, start.blocked), journal, runs, now)
+            sink = partial(sinks.opened_sink, name, settings, here, now=now, ensure=start)
+            opening[name] = await stack.enter_async_context(Arriving(name, sink) if patient else sink())
+        service = Service(settings, desired, Stores(opening, start.blocked), journal, runs, now, database)
         stack.push_async_callback(service._close)  # noqa: SLF001 - the service's own life
         yield service

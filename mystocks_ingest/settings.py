@@ -1,19 +1,21 @@
 """Settings: one place, typed, read from the environment and ``.env``; where each came from is known.
 
-Order, first wins: real environment, ``.env`` in the working directory, default. Names are the users' own
+Order, first wins: real environment, ``.env`` in the working directory, a file in systemd's ``CREDENTIALS_DIRECTORY``
+(``LoadCredential=``), default. Names are the users' own
 (``MYSTOCKS_*``, ``TUSHARE_*``, ``POSTGRESQL_*`` ...).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mystocks_ingest.errors import ConfigError
 
@@ -117,6 +119,18 @@ class Settings(BaseSettings):
     redis_tls_certificate: Path | None = Field(None, alias="REDIS_TLS_CERTIFICATE")  # ours, where Redis wants one
     redis_tls_key: Path | None = Field(None, alias="REDIS_TLS_KEY")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature; credentials() instead
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first that has a value wins."""
+        return init_settings, env_settings, dotenv_settings, InitSettingsSource(settings_cls, dict(credentials()))
+
     @field_validator("stores")
     @classmethod
     def _known_stores(cls, value: str) -> str:
@@ -141,6 +155,13 @@ class Settings(BaseSettings):
         return value
 
 
+def credentials() -> Mapping[str, str]:
+    """What systemd's ``LoadCredential=`` handed over, by name; of a directory loaded as ``secrets`` each file."""
+    folder = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/nonexistent")
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {f.name.removeprefix("secrets_"): f.read_text(encoding="utf-8").strip() for f in files if f.is_file()}
+
+
 def load() -> Settings:
     """The settings now in force. Raises ConfigError naming every wrong variable, never its value."""
     try:
@@ -156,18 +177,21 @@ class Origin:
 
     name: str
     shown: str
-    origin: str  # "environment", ".env", "default"
+    origin: str  # "environment", ".env", "credential", "default"
 
 
 def origins(settings: Settings) -> list[Origin]:
     """Every setting of ``settings`` with its origin; a secret is shown as set or not set, never its value."""
     environment = {name.upper() for name, value in os.environ.items() if value}
+    handed = credentials()
     file = {name.upper() for name, value in dotenv_values(".env").items() if value}
     found = []
     for field, info in type(settings).model_fields.items():
         name = str(info.alias or field)
         value: object = getattr(settings, field)
         origin = "environment" if name in environment else ".env" if name in file else "default"
+        if origin == "default" and name in handed:
+            origin = "credential"
         secret = "SecretStr" in str(info.annotation)
         shown = ("not set" if value is None else "set, hidden") if secret else "" if value is None else str(value)
         found.append(Origin(name, shown, origin))

@@ -64,7 +64,7 @@ class Spool:
 
     def __init__(self, directory: Path, *, most_bytes: int = 2 << 30) -> None:
         self._path = directory / FILE
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
         self._levels: dict[str, Level] = {}
@@ -103,9 +103,9 @@ class Spool:
     async def put(self, target: str, rows: pa.RecordBatch) -> None:
         """Keep ``rows``; durable on return. Raises Full when they do not fit."""
         body = await asyncio.to_thread(_packed, rows)
-        if self.bytes + len(body) > self._most_bytes:
+        if self.bytes + len(body) > self.most_bytes:
             raise Full(
-                f"the spool {self._path} is full ({self.bytes / 1e6:.0f} of {self._most_bytes / 1e6:.0f} MB wait)"
+                f"the spool {self._path} is full ({self.bytes / 1e6:.0f} of {self.most_bytes / 1e6:.0f} MB wait)"
             )
         at = datetime.now(UTC)
         values = (target, at.isoformat(), rows.num_rows, _checksum(body), body)

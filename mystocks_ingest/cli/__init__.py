@@ -41,6 +41,8 @@ class Entry(NamedTuple):
 
 COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("demo", "demo", "Show the whole way of a row on a simulated market: no account, no network."),
+    "run": Entry("run", "run", "Run the service: live quotes, the day's jobs, everything kept complete."),
+    "jobs": Entry("jobs", "jobs", "Show the jobs of jobs.yaml, run one now, pause and resume them."),
     "backfill": Entry("backfill", "backfill", "Fetch history, fill what is missing, resume what was interrupted."),
     "read": Entry("read", "read", "Read stored rows as a table, CSV, Parquet, Arrow or JSON."),
     "gaps": Entry("gaps", "gaps", "Show what should be stored and is not."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -89,38 +88,9 @@ def members(written: Sequence[str], universe: str | None) -> tuple[tuple[Symbol,
         raise click.UsageError("--symbols and --universe exclude each other; give one")
     if universe is None:
         return symbols(written) or None, "all"
-    file = Path(universe)
-    if not file.is_file():
-        if "/" in universe or file.suffix:
-            raise ConfigError(f"no such file for --universe: {universe}; it should hold one symbol a line")
-        from mystocks_ingest.flow.reference import UNIVERSES
+    from mystocks_ingest.flow.universe import members as members_of
 
-        if universe not in UNIVERSES:
-            known = ", ".join(UNIVERSES)
-            raise ConfigError(f"unknown universe {universe!r}; known: {known}, or a file with one symbol a line")
-        return None, universe
-    return _symbols_in(file), "all"
-
-
-def _symbols_in(file: Path) -> tuple[Symbol, ...]:
-    from mystocks_ingest.market.symbols import parse
-
-    found: dict[Symbol, None] = {}
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{file} cannot be read: it should be UTF-8 text with one symbol a line") from exc
-    for number, line in enumerate(text.splitlines(), 1):
-        word = (line.partition("#")[0].replace(",", " ").split() or [""])[0]
-        if not word:
-            continue
-        try:
-            found[parse(word)] = None
-        except ConfigError as exc:
-            raise ConfigError(f"{file}, line {number}: {exc}") from exc
-    if not found:
-        raise ConfigError(f"{file} holds no symbol; write one a line")
-    return tuple(found)
+    return members_of(universe)
 
 
 def today(now: datetime) -> date:

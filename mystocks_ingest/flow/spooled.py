@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.errors import ConfigError, Drifted, Unavailable
 from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Backlog, Query, Sink, Spooled
@@ -32,7 +32,8 @@ Bury = Callable[[Table, pa.RecordBatch, Sequence[str]], Awaitable[None]]
 class Pace:
     """How long is waited for what.
 
-    ``write_seconds``: for the database before rows go to the spool; ``drain_seconds``: for a batch on its way home.
+    ``write_seconds``: for the database before rows go to the spool, ``own_seconds`` where a store has a time of its
+    own; ``drain_seconds``: for a batch on its way home.
     A drained batch has up to ``batch_rows``. While fresh rows go to the same store, draining rests after each batch
     as long as the batch took. ``first_pause`` to ``longest_pause`` lie between two looks whether a store is back.
     """
@@ -42,6 +43,7 @@ class Pace:
     batch_rows: int = 50_000
     first_pause: float = 0.2
     longest_pause: float = 5.0
+    own_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class SpooledSink:
@@ -59,6 +61,7 @@ class SpooledSink:
         self._pace = pace or Pace()
         self._why: dict[str, str] = {}  # by store: why it counts as away
         self._fresh: Counter[str] = Counter()  # by store: writes under way
+        self._held: dict[str, str] = {}  # by target: why its rows stay in the spool though the store is there
         self._filled = asyncio.Event()
 
     @property
@@ -73,7 +76,7 @@ class SpooledSink:
         if not behind and store not in self._why:
             self._fresh[store] += 1
             try:
-                async with asyncio.timeout(self._pace.write_seconds):
+                async with asyncio.timeout(self._patience(store)):
                     await self._sink.write(table, rows)
             except (Unavailable, TimeoutError) as exc:
                 self._missed(store, exc)
@@ -108,9 +111,12 @@ class SpooledSink:
             await self._backlog.put(target, rows)
         self._filled.set()
 
+    def _patience(self, store: str) -> float:
+        return self._pace.own_seconds.get(store, self._pace.write_seconds)
+
     def _missed(self, store: str, exc: BaseException) -> None:
         if store not in self._why:
-            reason = str(exc) or f"no answer within {self._pace.write_seconds:g} s"
+            reason = str(exc) or f"no answer within {self._patience(store):g} s"
             self._why[store] = reason
             log.warning("sink.away", store=store, reason=reason)
 
@@ -127,14 +133,27 @@ class SpooledSink:
                     await self._filled.wait()
                 continue
             try:
-                for target in waiting:
-                    await self._home(mine[target], target)
+                moved = [await self._moved(mine[target], target) for target in waiting]
             except Unavailable as exc:
                 self._missed(store, exc)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, self._pace.longest_pause)
             else:
                 pause = self._pace.first_pause
+                if not any(moved):
+                    await asyncio.sleep(self._pace.longest_pause)
+
+    async def _moved(self, table: Table, target: str) -> bool:
+        """Whether a batch got home; a table that must not be written to keeps its rows waiting. Raises Unavailable."""
+        try:
+            await self._home(table, target)
+        except (Drifted, ConfigError) as exc:
+            if self._held.get(target) != str(exc):
+                self._held[target] = str(exc)
+                log.warning("rows.held", table=table.name, reason=str(exc))
+            return False
+        self._held.pop(target, None)
+        return True
 
     async def _home(self, table: Table, target: str) -> None:
         """One batch of a table. Raises Unavailable."""

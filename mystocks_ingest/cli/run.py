@@ -1,0 +1,63 @@
+"""``run``: the service that stays up."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+
+from mystocks_ingest.cli.arguments import as_json
+from mystocks_ingest.cli.printing import dumps
+
+if TYPE_CHECKING:
+    from mystocks_ingest.daemon import Daemon
+
+
+@click.command()
+@as_json
+def run(*, json: bool) -> int:
+    """Run the service: live quotes, the day's jobs, everything kept complete.
+
+    It works until SIGTERM or Ctrl-C, which end it in order; a second one ends it at once, and nothing that was
+    acknowledged is lost. SIGHUP, or a change of jobs.yaml, takes other jobs over. With --json the logs are JSON too.
+    """
+    import asyncio
+
+    from mystocks_ingest import daemon
+    from mystocks_ingest.cli import process
+
+    settings = process.settings()
+    if json:
+        process.prepare(settings.model_copy(update={"log_format": "json"}))
+    ready = False
+
+    def told(running: Daemon) -> None:
+        nonlocal ready
+        ready = True
+        _announce(running, json=json)
+
+    try:
+        asyncio.run(daemon.run(settings, clock=daemon.Wall(process.clock), told=told))
+    except Exception as exc:
+        if not ready:
+            raise
+        from mystocks_ingest.logs import redact
+
+        click.echo(redact("".join(traceback.format_exception(exc))), err=True)
+        click.echo("error: the service ended because a part of it crashed; its traceback is above", err=True)
+        return 1
+    return 0
+
+
+def _announce(running: Daemon, *, json: bool) -> None:
+    import os
+
+    stores = running.service.settings.stores or "embedded"
+    jobs = [e.name for e in running.schedule.entries]
+    if json:
+        click.echo(dumps({"event": "ready", "pid": os.getpid(), "stores": stores.split(","), "jobs": jobs}))
+    else:
+        click.echo(f"ready: {len(jobs)} jobs ({', '.join(jobs) or 'none'}), stores {stores}, process {os.getpid()}")
+    sys.stdout.flush()

@@ -1,0 +1,49 @@
+"""The parts of a running service, for those who look at it and those who tell it something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from mystocks_ingest.daemon.knowledge import Knowledge
+from mystocks_ingest.flow.live import Collector
+from mystocks_ingest.flow.schedule import Clock, Schedule
+from mystocks_ingest.flow.spooled import SpooledSink
+from mystocks_ingest.ports import Source
+from mystocks_ingest.service import Service
+from mystocks_ingest.spool import Spool
+
+
+class Wall:
+    """flow.schedule.Clock: the time it is; ``now`` where somebody else says so."""
+
+    def __init__(self, now: Callable[[], datetime] | None = None) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now() if self._now is not None else datetime.now(UTC)
+
+    def seconds(self, length: timedelta) -> float:
+        return length.total_seconds()
+
+
+@dataclass
+class Daemon:
+    """``jobs_refused``: why the file of jobs as it stands now was not taken over; empty while it was."""
+
+    service: Service
+    spool: Spool
+    front: SpooledSink
+    knowledge: Knowledge
+    schedule: Schedule
+    collector: Collector
+    live_sources: dict[str, Source]  # the collector's
+    clock: Clock
+    started_at: datetime
+    stop: asyncio.Event
+    reload: asyncio.Event
+    jobs_refused: str = ""
+    lag_seconds: float = 0.0  # the loop's longest delay in the last minute
+    seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when

@@ -1,0 +1,238 @@
+"""The service's life: what is opened in which order, and closed in the other one.
+
+Connections around writers around the work. The first SIGTERM ends the work; rows that were taken go to their databases
+or to the spool, then the connections close, all under a deadline. The second one ends the process at once: what was
+acknowledged is in a database or in the spool by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
+
+import pyarrow as pa
+
+from mystocks_ingest import service
+from mystocks_ingest.daemon import control, jobs, notify
+from mystocks_ingest.daemon.knowledge import Knowledge
+from mystocks_ingest.daemon.parts import Daemon, Wall
+from mystocks_ingest.daemon.work import Work
+from mystocks_ingest.errors import IngestError
+from mystocks_ingest.flow.ingest import Ingest, letters
+from mystocks_ingest.flow.live import Collector
+from mystocks_ingest.flow.patience import Patience
+from mystocks_ingest.flow.schedule import Clock, Schedule
+from mystocks_ingest.flow.spooled import Pace, SpooledSink
+from mystocks_ingest.flow.witness import Witness
+from mystocks_ingest.flow.writer import Limits, Writer
+from mystocks_ingest.logs import get
+from mystocks_ingest.market.checks import Refused
+from mystocks_ingest.market.frames import Frame
+from mystocks_ingest.monitor.memories import JobMemories
+from mystocks_ingest.ports import Source
+from mystocks_ingest.schema.tables import Database, Route, Table
+from mystocks_ingest.service import Service
+from mystocks_ingest.settings import Settings
+from mystocks_ingest.spool import Spool
+
+log = get("service")
+
+STOP_SECONDS = 45.0
+"""From the first SIGTERM to the end, at most; the systemd unit waits a little longer."""
+_REQUIRED = Limits(drain_seconds=20.0)
+_BEST_EFFORT = Limits(retry_seconds=0.0, grace_seconds=15.0, drain_seconds=20.0)
+_PACE = Pace(own_seconds={Database.EMBEDDED.store: 60.0})  # a file of ours: slow or full, never silent
+_MINUTE, _SETTLED = timedelta(minutes=1), timedelta(seconds=5)  # by then answers that were under way have come
+_CALENDAR_SOON, _CALENDAR_AGAIN = timedelta(minutes=1), timedelta(hours=1)
+_TICK_SECONDS, _TICKS = 0.5, 120
+
+Told = Callable[[Daemon], None]
+Beside = Callable[[Daemon], Awaitable[None]]
+"""Work that others add to the service (HTTP, alerts); it lives as long as the service's own."""
+
+
+class _Signals:
+    """SIGTERM and SIGINT: stop; the second of them: end at once. SIGHUP: look at the files again."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.reload = asyncio.Event()
+        self._starting: asyncio.Task[object] | None = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """While inside, this process' signals are ours; left alone where the loop is not the main thread's."""
+        hearers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: partial(self._asked, signal.SIGTERM),
+            signal.SIGINT: partial(self._asked, signal.SIGINT),
+            signal.SIGHUP: self.reload.set,
+        }
+        try:
+            for number, hearer in hearers.items():
+                self._loop.add_signal_handler(number, hearer)
+        except (NotImplementedError, RuntimeError, ValueError):
+            hearers = {}
+        try:
+            yield
+        finally:
+            for number in hearers:
+                self._loop.remove_signal_handler(number)
+
+    def started(self) -> None:
+        """From now on a stop ends the work in order."""
+        self._starting = None
+
+    def _asked(self, number: signal.Signals) -> None:
+        if self.stop.is_set():
+            log.warning("service.ended", why=f"a second {number.name}", spool="intact")
+            os._exit(128 + number)  # what was acknowledged is durable; children end with their parent
+        log.warning("service.stopping", why=number.name)
+        self.stop.set()
+        self._loop.call_later(STOP_SECONDS, _too_late)
+        if self._starting is not None:
+            self._starting.cancel()
+
+
+def _too_late() -> None:
+    log.error("service.ended", why=f"it did not stop within {STOP_SECONDS:g} s", spool="intact")
+    os._exit(1)
+
+
+async def run(
+    settings: Settings, *, clock: Clock | None = None, told: Told = lambda _: None, beside: Sequence[Beside] = ()
+) -> None:
+    """Run until a signal, or ``Daemon.stop``, ends it; ``told`` is called when it is ready.
+
+    Raises ConfigError and StoreBusy at the start; later the exception group of what crashed.
+    """
+    signals = _Signals()
+    with signals.heard():
+        try:
+            await _run(settings, clock or Wall(), signals, told, beside)
+        except asyncio.CancelledError:
+            if not signals.stop.is_set():
+                raise
+            log.warning("service.stopped", ready=False)
+
+
+async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told, beside: Sequence[Beside]) -> None:
+    started_at = clock.now()
+    async with AsyncExitStack() as connections:
+        opened = await connections.enter_async_context(service.opened(settings, now=clock.now, patient=True))
+        entries = jobs.read(opened)
+        spool = await connections.enter_async_context(Spool(settings.state_dir))
+        memories = await JobMemories.opened(opened.database)
+        knowledge = Knowledge(opened)
+        await knowledge.refresh()
+        front = SpooledSink(opened.sink, spool, opened.written, _burial(opened), _PACE)
+        witness = Witness(opened.sink, opened.tables)
+        context = knowledge.reference.context
+        ingest = Ingest(opened.tables, opened.writers, opened.journal, context, "live", witness)
+        live: dict[str, Source] = {}
+        collector = Collector(live, ingest, clock.now)
+        work = Work(opened, knowledge, collector)
+        schedule = Schedule((), lambda: knowledge.calendar, work, clock, memories)
+        daemon = Daemon(
+            opened, spool, front, knowledge, schedule, collector, live, clock, started_at, signals.stop, signals.reload
+        )
+        jobs.take_over(daemon, entries)
+        async with asyncio.TaskGroup() as feeding:
+            draining = feeding.create_task(front.drain(), name="drain")
+            async with AsyncExitStack() as writers:
+                for table in opened.written:
+                    opened.writers[table] = await writers.enter_async_context(_writer(front, table))
+                await _work(daemon, signals, told, beside)
+            draining.cancel()
+        log.warning("service.stopped", ready=True, spool_bytes=spool.bytes)
+
+
+async def _work(daemon: Daemon, signals: _Signals, told: Told, beside: Sequence[Beside]) -> None:
+    """Everything that makes rows or looks at them; ended as one."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(daemon.schedule.run(), name="schedule"),
+            group.create_task(_flush_bars(daemon), name="bars"),
+            group.create_task(_know(daemon), name="calendar"),
+            group.create_task(_measure_lag(daemon), name="lag"),
+            group.create_task(jobs.watch(daemon), name="jobs"),
+            group.create_task(
+                control.serve(daemon.service.settings.state_dir, partial(jobs.answer, daemon)), name="control"
+            ),
+            group.create_task(notify.watchdog(), name="watchdog"),
+            *(group.create_task(_whole(part(daemon)), name=f"beside:{n}") for n, part in enumerate(beside)),
+        ]
+        await asyncio.sleep(0)  # the control socket listens
+        signals.started()
+        notify.tell("READY=1")
+        log.info("service.ready", jobs=[e.name for e in daemon.schedule.entries])
+        told(daemon)
+        await signals.stop.wait()
+        notify.tell("STOPPING=1")
+        for task in tasks:
+            task.cancel()
+
+
+async def _whole(part: Awaitable[None]) -> None:
+    await part
+
+
+def _writer(front: SpooledSink, table: Table) -> Writer:
+    """Through the spool a required table is away only while the spool is full: then whoever writes waits."""
+    if table.route is Route.REQUIRED:
+        return Writer(front, table, _REQUIRED, Patience(math.inf))
+    return Writer(front, table, _BEST_EFFORT)
+
+
+def _burial(opened: Service) -> Callable[[Table, pa.RecordBatch, Sequence[str]], Awaitable[None]]:
+    """What becomes of spooled rows that their database refuses: dead letters."""
+
+    async def bury(table: Table, rows: pa.RecordBatch, reasons: Sequence[str]) -> None:
+        if table.dataset is None:
+            return
+        source = str(rows.column("source")[0]) if "source" in rows.schema.names else ""
+        frame = Frame(table.dataset, source, opened.now(), rows)
+        refused = Refused(frame, ["store"] * len(reasons), [f"{table.name}: {reason}" for reason in reasons])
+        await opened.journal.bury(letters(refused, at=opened.now(), run_id="spool"))
+
+    return bury
+
+
+async def _flush_bars(daemon: Daemon) -> None:
+    """Store the bars that ended, a few seconds after each minute: of quiet symbols too, and at the session's end."""
+    while True:
+        now = daemon.clock.now()
+        next_look = now.replace(second=0, microsecond=0) + _MINUTE + _SETTLED
+        await asyncio.sleep(max(daemon.clock.seconds(min(next_look - now, _MINUTE)), 0.005))
+        try:
+            await daemon.collector.flush()
+        except IngestError as exc:
+            log.warning("bars.unstored", reason=str(exc))
+
+
+async def _know(daemon: Daemon) -> None:
+    """Read calendar and instruments again: each hour, and each minute while the stored ones cannot be read."""
+    while True:
+        length = _CALENDAR_SOON if daemon.knowledge.doubt else _CALENDAR_AGAIN
+        await asyncio.sleep(daemon.clock.seconds(length))
+        if await daemon.knowledge.refresh():
+            daemon.schedule.replace_entries(daemon.schedule.entries)  # think again about when jobs are due
+
+
+async def _measure_lag(daemon: Daemon) -> None:
+    """How late the loop wakes those who sleep."""
+    clock = asyncio.get_running_loop().time
+    lags = [0.0] * _TICKS
+    number = 0
+    while True:
+        began = clock()
+        await asyncio.sleep(_TICK_SECONDS)
+        lags[number % _TICKS] = max(clock() - began - _TICK_SECONDS, 0.0)
+        number += 1
+        daemon.lag_seconds = max(lags)
