@@ -56,7 +56,6 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None) -> ASGIApp:
     for part in (questions.router(desk, limits), deliveries.router(desk, limits)):
         app.include_router(
             part,
-            prefix="/api/v1",
             dependencies=guarded,  # type: ignore[arg-type]
             responses=_documented(400, 401, 404, 413, 422, 429, 503),
         )
@@ -64,11 +63,17 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None) -> ASGIApp:
         app.add_exception_handler(known, _ours)
     for refused in (RequestValidationError, HTTPException):
         app.add_exception_handler(refused, _malformed)
+    app.add_exception_handler(Exception, _defect)
     return Gate(app, tokens=tokens, limits=limits, metrics=desk.metrics)
 
 
 async def _ours(_: Request, exc: Exception) -> Response:
     return answer(exc)
+
+
+async def _defect(_: Request, __: Exception) -> Response:
+    """The gate hears of it as well, and logs it."""
+    return error(500, "something failed inside the service; its log has the details")
 
 
 async def _malformed(_: Request, exc: Exception) -> Response:

@@ -38,7 +38,7 @@ Key = Annotated[
 
 def router(desk: Desk, limits: Limits) -> APIRouter:
     """One route a dataset, so that the description says what each one takes."""
-    routes = APIRouter(tags=["ingest"])
+    routes = APIRouter(prefix="/api/v1", tags=["ingest"])
     repeats = Repeats()
     for wanted in delivery.deliverable():
         schema = delivery.body_schema(wanted, limits.delivered_rows)

@@ -128,7 +128,7 @@ def _rows(body: bytes, most: int) -> Sequence[Mapping[str, object]]:
     if not rows:
         raise Refusal(422, "the body holds no row")
     if len(rows) > most:
-        raise Refusal(413, f"the body holds {len(rows):,} rows; at most {most:,} are taken at once")
+        raise Refusal(422, f"the body holds {len(rows):,} rows; at most {most:,} are taken at once")
     return rows
 
 

@@ -62,7 +62,7 @@ Some = Annotated[int, Query(ge=1, le=1000, description="At most so many.")]
 
 def router(desk: Desk, limits: Limits) -> APIRouter:
     """The routes; the gate has seen to the token."""
-    routes = APIRouter()
+    routes = APIRouter(prefix="/api/v1")
     places = asyncio.Semaphore(limits.reads_at_once)
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from fastapi import APIRouter
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from mystocks_ingest import __version__
 from mystocks_ingest.errors import IngestError
@@ -68,7 +68,7 @@ def router(desk: Desk) -> APIRouter:
         }
         return JSONResponse(body)
 
-    @routes.get("/metrics", summary="For Prometheus")
+    @routes.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus")
     async def metrics() -> Response:
         with contextlib.suppress(Refusal):  # the other figures are worth having all the same
             desk.metrics.looked(await _look(desk))

@@ -15,6 +15,7 @@ from mystocks_ingest import __version__
 from mystocks_ingest.cli import COMMANDS, PROGRAM, commands
 
 HEAVY = ("pyarrow", "pandas", "numpy", "duckdb", "pydantic", "structlog", "rich", "tushare", "akshare", "baostock")
+HEAVY += ("fastapi", "uvicorn", "prometheus_client")
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])

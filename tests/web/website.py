@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mystocks_ingest import service
 from mystocks_ingest.errors import ConfigError
@@ -44,6 +46,28 @@ TOKEN = "a-token-of-the-tests"  # noqa: S105 - of these tests only
 PATIENT = Limits(requests_per_second=100_000, burst=100_000, wrong_tokens=100_000)
 
 
+accepted: ContextVar[list[int]] = ContextVar("accepted")  # rows, by the request under way
+
+
+@dataclass
+class Witnessed:
+    """An ASGI application that remembers how each request ended, and how many rows it had stored."""
+
+    app: ASGIApp
+    ended: list[tuple[str, int, int]] = field(default_factory=list)  # path, status, rows
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rows: list[int] = []
+        accepted.set(rows)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.ended.append((scope["path"], message["status"], sum(rows)))
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
 @dataclass
 class RealDesk:
     """web.desk.Desk over a Service; jobs are the one thing a service without a daemon does not have."""
@@ -55,6 +79,7 @@ class RealDesk:
     paused: bool = False
     started: int = 0
     away: Exception | None = None
+    took: int = 0  # rows accepted since the start
 
     @property
     def tables(self) -> Tables:
@@ -96,7 +121,10 @@ class RealDesk:
     async def take(self, frame: Frame) -> Taken:
         if self.away is not None:
             raise self.away
-        return await self.ingest.take(frame, None, now=NOW)
+        taken = await self.ingest.take(frame, None, now=NOW)
+        self.took += len(taken.accepted)
+        accepted.get().append(len(taken.accepted))
+        return taken
 
 
 @dataclass
@@ -113,6 +141,7 @@ class Site:
 
     desk: RealDesk
     port: int
+    ended: list[tuple[str, int, int]]
 
     @property
     def url(self) -> str:
@@ -172,12 +201,13 @@ async def opened_site(folder: Path, limits: Limits = PATIENT, tokens: Tokens | N
         witness = Witness(real.sink, real.tables)
         ingest = Ingest(real.tables, writers, real.journal, lambda: Context(NOW), "test", witness)
         desk = RealDesk(real, ingest)
-        tokens = tokens or Tokens({"tests": hashlib.sha256(TOKEN.encode()).digest()})
+        tokens = Tokens({"tests": hashlib.sha256(TOKEN.encode()).digest()}) if tokens is None else tokens
         bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        serving = group.create_task(serve(made(desk, tokens, limits), "127.0.0.1", 0, bound=bound.set_result))
+        app = Witnessed(made(desk, tokens, limits))
+        serving = group.create_task(serve(app, "127.0.0.1", 0, bound=bound.set_result))
         try:
-            yield Site(desk, await bound)
+            yield Site(desk, await bound, app.ended)
         finally:
             serving.cancel()
 
