@@ -1,11 +1,13 @@
-"""Live collection: poll a source for the newest state, keep what is news, store it, build bars from it.
+"""Live collection: poll a source for the newest state or the trades so far, keep what is news, store it, build bars.
 
 A source that fails rests, longer each time, and the next one is asked; one that is limited or has banned us rests until
-the time it named, and with it its whole family. Only rows that are news travel on to the checks and the tables.
+the time it named, and with it its whole family. Only rows that are news travel on to the checks and the tables; only
+those that were stored are held, so that what could not be stored is news again at the next poll.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +17,9 @@ from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Unavail
 from mystocks_ingest.flow.ingest import Ingest
 from mystocks_ingest.logs import get
 from mystocks_ingest.market import sessions
-from mystocks_ingest.market.datasets import QUOTE, Dataset
+from mystocks_ingest.market.datasets import QUOTE, TICK, Dataset
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
-from mystocks_ingest.market.live import Latest, MinuteBars
+from mystocks_ingest.market.live import Known, Latest, MinuteBars, Trades
 from mystocks_ingest.ports import Source
 
 log = get("live")
@@ -61,7 +63,9 @@ class Collector:
     now: Callable[[], datetime]
     bars: bool = False
     figures: dict[str, Figures] = field(default_factory=dict)
-    _latest: dict[str, Latest] = field(default_factory=dict)
+    _known: dict[str, Known] = field(default_factory=dict)
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _looked: datetime | None = None  # when quotes were last answered
     _resting: dict[str, _Rest] = field(default_factory=dict)
     _minutes: MinuteBars = field(default_factory=MinuteBars)
 
@@ -110,12 +114,24 @@ class Collector:
         return {name: rest.reason for name, rest in self._resting.items() if rest.until > self.now()}
 
     async def _ask(self, source: Source, request: Request, seen: Figures) -> None:
+        turn = self._turns.setdefault(request.dataset.name, asyncio.Lock())
         async for frame in source.fetch(request):
             if frame.dataset == request.dataset:
-                await self._store(frame, source, seen)
+                async with turn:
+                    self._look(request.dataset)
+                    await self._store(frame, source, seen)
+
+    def _look(self, dataset: Dataset) -> None:
+        """Tell the bars when nobody looked at the market for longer than a bar."""
+        if not self.bars or dataset != QUOTE:
+            return
+        before, self._looked = self._looked, self.now()
+        if not sessions.within_a_bar(before, self._looked):
+            self._minutes.lost(self._looked)
 
     async def _store(self, frame: Frame, source: Source, seen: Figures) -> None:
-        found = self._latest.setdefault(frame.dataset.name, Latest()).news(frame)
+        known = self._known.setdefault(frame.dataset.name, Trades() if frame.dataset == TICK else Latest())
+        found = known.news(frame)
         for name, count in Counter(
             rows=len(frame), unchanged=found.unchanged, late=found.late, stale=found.stale
         ).items():
@@ -123,6 +139,7 @@ class Collector:
         if not len(found.frame):
             return
         taken = await self.ingest.take(found.frame, source.offers[frame.dataset.name], now=self.now())
+        known.hold(taken.accepted, taken.turned_down)
         seen.news += len(taken.accepted)
         seen.refused += sum(taken.refused.values())
         seen.last_news = self.now()

@@ -1,14 +1,17 @@
-"""Live quotes: which rows of a snapshot are news, and minute bars built from them. Pure, a column at a time.
+"""Live rows: which of a poll's quotes and trades are news, and minute bars built from quotes. Pure, a column at a time.
 
 Vendors answer a poll with the whole market, most of it unchanged; servers behind one address lag behind each other, so
-that an older state may come after a newer one. A row is news when something but its time differs from what is held, its
-time is not older, and the session's volume has not shrunk.
+that an older state may come after a newer one. A quote is news when something but its time differs from what is held,
+its time is not older, and the session's volume has not shrunk. One whose volume has grown is newer whatever its time
+says: some vendors stamp the last trade, of others only the time of receipt is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +23,8 @@ from mystocks_ingest.market.datasets import DATASETS
 from mystocks_ingest.market.frames import Frame
 
 Integers = npt.NDArray[np.int64]
+Prices = npt.NDArray[np.float64]
+Marks = npt.NDArray[np.bool_]
 _PRIME = np.uint64(0x100000001B3)
 _UNTOLD = frozenset({"symbol", "ts", "source", "fetched_at"})  # what may differ without being news
 _DAY_MS = 24 * 3600 * 1000
@@ -38,30 +43,54 @@ class News:
     stale: int  # the session's volume has shrunk: a server that lags behind
 
 
+class Known(Protocol):
+    """What was stored of a live dataset. Asking what is news changes nothing: only what was stored is held."""
+
+    def news(self, frame: Frame) -> News: ...
+
+    def hold(self, stored: Frame, turned_down: Sequence[Frame] = ()) -> None:
+        """``stored`` is known from now on; rows of ``turned_down`` are no news while they come unchanged."""
+        ...
+
+
 class Latest:
-    """The newest state of each symbol. Not for two callers at once."""
+    """The newest state of each symbol: quotes or books. Not for two callers at once.
+
+    A row that the checks refuse is not held: a volume a hundred times too large would make the right ones stale.
+    """
 
     def __init__(self) -> None:
         self._symbols: pa.Array = pa.array([], pa.string())
-        self._held: dict[str, Integers] = {name: np.empty(0, np.int64) for name in ("ts", "volume", "digest")}
+        self._held: dict[str, Integers] = {name: np.empty(0, np.int64) for name in ("ts", "volume", "digest", "bad")}
 
     def news(self, frame: Frame) -> News:
-        """What is new in ``frame`` (each symbol once, quotes or books); it is held from now on."""
+        """What is new in ``frame``."""
         rows = frame.rows
         if not rows.num_rows:
             return News(frame, 0, 0, 0)
         place = self._places(rows.column("symbol"))
         now = {"ts": _instants(rows.column("ts")), "volume": _volume(rows), "digest": _digest(rows)}
         held = {name: values[place] for name, values in self._held.items()}
-        late = now["ts"] < held["ts"]
         same_day = _day(now["ts"]) == _day(held["ts"])
-        unchanged = ~late & same_day & (now["digest"] == held["digest"])
+        late = (now["ts"] < held["ts"]) & ~(same_day & (now["volume"] > held["volume"]))
+        unchanged = ~late & ((same_day & (now["digest"] == held["digest"])) | (now["digest"] == held["bad"]))
         stale = ~late & ~unchanged & same_day & (now["volume"] < held["volume"])
         fresh = ~(late | unchanged | stale)
-        for name, values in self._held.items():
-            values[place[fresh]] = now[name][fresh]
         kept = frame if fresh.all() else frame.take(pa.array(np.flatnonzero(fresh)))
         return News(kept, int(unchanged.sum()), int(late.sum()), int(stale.sum()))
+
+    def hold(self, stored: Frame, turned_down: Sequence[Frame] = ()) -> None:
+        """As Known.hold."""
+        for frame in turned_down:
+            if len(frame):
+                place = self._places(frame.rows.column("symbol"))
+                self._held["bad"][place] = _digest(frame.rows)
+        if not len(stored):
+            return
+        rows = once(stored.rows)
+        place = self._places(rows.column("symbol"))
+        self._held["ts"][place] = np.maximum(_instants(rows.column("ts")), self._held["ts"][place])
+        self._held["volume"][place], self._held["digest"][place] = _volume(rows), _digest(rows)
 
     def _places(self, symbols: pa.Array) -> Integers:
         """Where each symbol's state is held; new symbols get a place."""
@@ -76,8 +105,46 @@ class Latest:
         return places
 
 
+class Trades:
+    """The last trade of each symbol. A vendor answers each time with the session's trades so far, in their order."""
+
+    def __init__(self) -> None:
+        self._symbols: pa.Array = pa.array([], pa.string())
+        self._last = np.empty(0, np.int64)
+
+    def news(self, frame: Frame) -> News:
+        """The trades after the last one held."""
+        if not len(frame):
+            return News(frame, 0, 0, 0)
+        place = self._places(frame.rows.column("symbol"))
+        fresh = _trade(frame.rows) > self._last[place]
+        kept = frame if fresh.all() else frame.take(pa.array(np.flatnonzero(fresh)))
+        return News(kept, int((~fresh).sum()), 0, 0)
+
+    def hold(self, stored: Frame, turned_down: Sequence[Frame] = ()) -> None:
+        """As Known.hold."""
+        for frame in (stored, *turned_down):
+            if len(frame):
+                place = self._places(frame.rows.column("symbol"))
+                np.maximum.at(self._last, place, _trade(frame.rows))
+
+    def _places(self, symbols: pa.Array) -> Integers:
+        found = pc.index_in(symbols, value_set=self._symbols)
+        if found.null_count:
+            fresh = symbols.filter(found.is_null()).unique()
+            self._symbols = pa.concat_arrays([self._symbols, fresh])
+            self._last = np.concatenate([self._last, np.full(len(fresh), np.iinfo(np.int64).min)])
+            found = pc.index_in(symbols, value_set=self._symbols)
+        places: Integers = found.to_numpy().astype(np.int64)
+        return places
+
+
 class MinuteBars:
-    """One-minute bars from quotes: prices as they were seen, volume and amount as the day's totals grew."""
+    """One-minute bars from quotes: prices as they were seen, volume and amount as the day's totals grew.
+
+    A high or low of the day that is new since the quote before counts into the bar, seen or not. A bar that was given
+    out and for which a quote comes in after all is given out again.
+    """
 
     def __init__(self) -> None:
         self._dataset = DATASETS["bar_1m"]
@@ -85,35 +152,61 @@ class MinuteBars:
         self._label = np.empty(0, np.int64)  # the end of the bar under way, ms; negative: it was given out; 0: none yet
         self._prices = np.empty((4, 0))  # open, high, low, close
         self._totals = np.empty((4, 0))  # volume and amount: before the bar, and now
+        self._range = np.empty((2, 0))  # the day's high and low as last seen; 0: not known
+        self._heard = np.empty(0, np.int64)  # since which loss of sight the symbol was seen
+        self._losses = 0
+        self._lost_day = -1
+
+    def lost(self, at: datetime) -> None:
+        """Nobody looked until ``at`` (aware): what has grown meanwhile is no minute's, and counts into no bar."""
+        self._losses += 1
+        self._lost_day = int(_day(np.array([int(at.timestamp() * 1000)]))[0])
 
     def take(self, frame: Frame) -> Frame | None:
-        """Count ``frame`` (quotes, each symbol once) in; the bars that it completes."""
-        rows = frame.rows.filter(pc.greater(pc.fill_null(frame.rows.column("last"), 0.0), 0.0))
+        """Count ``frame`` (quotes) in; the bars that it completes."""
+        rows = once(frame.rows.filter(pc.greater(pc.fill_null(frame.rows.column("last"), 0.0), 0.0)))
         if not rows.num_rows:
             return None
         place = self._places(rows.column("symbol"))
         label = _labels(_instants(rows.column("ts")))
         last = rows.column("last").to_numpy(zero_copy_only=False)
         totals = np.stack([_numbers(rows, "volume"), _numbers(rows, "amount")])
+        blind = (self._heard[place] != self._losses) & (_day(label) == self._lost_day)
         ended = (label > self._label[place]) & (self._label[place] > 0)
         done = self._bars(place[ended], frame.fetched_at)
         begins = label > np.abs(self._label[place])
-        at, of_new_day = place[begins], _day(label[begins]) != _day(self._label[place[begins]])
+        at, unseen = place[begins], blind[begins]
+        of_new_day = (_day(label[begins]) != _day(self._label[at])) & ~unseen
+        self._range[:, place[_day(label) != _day(self._label[place])]] = 0.0
         opened = np.where(
             of_new_day & (_numbers(rows, "open")[begins] > 0), _numbers(rows, "open")[begins], last[begins]
         )
         self._prices[0, at] = opened
         self._prices[1, at] = np.maximum(opened, last[begins])
         self._prices[2, at] = np.minimum(opened, last[begins])
-        self._totals[:2, at] = np.where(of_new_day, 0.0, self._totals[2:, at])
+        before = np.where(of_new_day, 0.0, self._totals[2:, at])
+        self._totals[:2, at] = np.where(unseen, totals[:, begins], before)
         self._label[at] = label[begins]
-        goes_on = label == self._label[place]  # a late quote of an older minute changes nothing
+        self._heard[at] = self._losses
+        goes_on = label == np.abs(self._label[place])  # a late quote of an older minute changes nothing
         at = place[goes_on]
-        self._prices[1, at] = np.maximum(self._prices[1, at], last[goes_on])
-        self._prices[2, at] = np.minimum(self._prices[2, at], last[goes_on])
+        self._label[at], self._heard[at] = label[goes_on], self._losses
+        high, low = self._new_extremes(rows, place, blind)
+        self._prices[1, at] = np.maximum(self._prices[1, at], np.fmax(last, high)[goes_on])
+        self._prices[2, at] = np.minimum(self._prices[2, at], np.fmin(last, low)[goes_on])
         self._prices[3, at] = last[goes_on]
         self._totals[2:, at] = totals[:, goes_on]
         return done
+
+    def _new_extremes(self, rows: pa.RecordBatch, place: Integers, blind: Marks) -> tuple[Prices, Prices]:
+        """The day's high and low where they are new since the quote before, NaN elsewhere; they are known from now."""
+        high, low = _numbers(rows, "high"), _numbers(rows, "low")
+        known_high, known_low = self._range[:, place]
+        higher = (high > known_high) & ~blind
+        lower = (low > 0) & ((low < known_low) | (known_low == 0)) & ~blind
+        self._range[0, place] = np.maximum(high, known_high)
+        self._range[1, place] = np.where((low > 0) & ((low < known_low) | (known_low == 0)), low, known_low)
+        return np.where(higher, high, np.nan), np.where(lower, low, np.nan)
 
     def flush(self, before: datetime) -> Frame | None:
         """The bars under way that end at ``before`` (aware) or earlier: at the session's end, and of quiet symbols."""
@@ -153,9 +246,29 @@ class MinuteBars:
             self._label = np.concatenate([self._label, np.zeros(len(fresh), np.int64)])
             self._prices = np.concatenate([self._prices, np.full((4, len(fresh)), np.nan)], axis=1)
             self._totals = np.concatenate([self._totals, np.zeros((4, len(fresh)))], axis=1)
+            self._range = np.concatenate([self._range, np.zeros((2, len(fresh)))], axis=1)
+            self._heard = np.concatenate([self._heard, np.full(len(fresh), -1)])
             found = pc.index_in(symbols, value_set=self._symbols)
         places: Integers = found.to_numpy().astype(np.int64)
         return places
+
+
+def once(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Each symbol once, the newest: a list that moves while its pages are read shows some symbols twice."""
+    count = rows.num_rows
+    if len(rows.column("symbol").unique()) == count:
+        return rows
+    order = np.argsort(_instants(rows.column("ts")), kind="stable")
+    codes = rows.column("symbol").dictionary_encode().indices.to_numpy()[order]
+    last = count - 1 - np.unique(codes[::-1], return_index=True)[1]
+    return rows.take(pa.array(np.sort(order[last])))
+
+
+def _trade(rows: pa.RecordBatch) -> Integers:
+    """A number that grows with time and, within one time stamp, with the sequence."""
+    sequence = pc.fill_null(rows.column("seq").cast(pa.int64()), 0).to_numpy()
+    numbers: Integers = _instants(rows.column("ts")) * (1 << 20) + sequence
+    return numbers
 
 
 def _instants(column: pa.Array) -> Integers:

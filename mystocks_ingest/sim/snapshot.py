@@ -44,7 +44,7 @@ def live_tick_columns(market: Market, session: LiveSession, i: int, second: int)
     return {
         "symbol": market.symbol_column(np.full(len(ticks), i)),
         "ts": shanghai(stamps(market.days[session.t], when)),
-        "seq": np.zeros(len(ticks), dtype=np.int32),
+        "seq": np.r_[0, (when[1:] == when[:-1]).astype(np.int32)],
         "price": np.asarray(ticks / np.round(1.0 / market.listing.tick[i])),
         "volume": shares,
         "amount": yuan,

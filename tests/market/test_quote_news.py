@@ -5,23 +5,23 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mystocks_ingest.market.datasets import QUOTE
+from mystocks_ingest.market.datasets import QUOTE, TICK
 from mystocks_ingest.market.frames import Frame
-from mystocks_ingest.market.live import FROM_QUOTES, Latest, MinuteBars
-from mystocks_ingest.market.sessions import ZONE, label_of
+from mystocks_ingest.market.live import FROM_QUOTES, Latest, MinuteBars, News, Trades
+from mystocks_ingest.market.sessions import ZONE, label_of, within_a_bar
 
 
 def at(text: str, day: int = 8) -> datetime:
     return datetime.fromisoformat(f"2024-10-{day:02d} {text}").replace(tzinfo=ZONE)
 
 
-def quotes(*rows: tuple, open_price: float = 10.0) -> Frame:
+def quotes(*rows: tuple, open_price: float = 10.0, **more: float) -> Frame:
     """(symbol, time, last, volume) with an amount of last times volume."""
     schema = pa.schema([(f.name, f.type) for f in QUOTE.fields])
     made = [
         {
             "symbol": s, "ts": ts, "last": last, "volume": volume, "amount": last * volume, "open": open_price,
-            "source": "x", "fetched_at": ts,
+            "source": "x", "fetched_at": ts, **more,
         }
         for s, ts, last, volume in rows
     ]  # fmt: skip
@@ -32,28 +32,83 @@ def symbols(frame: Frame) -> list[str]:
     return frame.rows.column("symbol").to_pylist()
 
 
+def stored(known: Latest | Trades, frame: Frame) -> News:
+    """What was news; all of it is stored."""
+    found = known.news(frame)
+    known.hold(found.frame)
+    return found
+
+
 def test_only_rows_that_changed_are_news():
     latest = Latest()
     first = quotes(("A", at("09:30:00"), 10.0, 100), ("B", at("09:30:00"), 20.0, 100))
-    assert symbols(latest.news(first).frame) == ["A", "B"]
-    again = latest.news(quotes(("A", at("09:30:03"), 10.0, 100), ("B", at("09:30:03"), 20.1, 100)))
+    assert symbols(stored(latest, first).frame) == ["A", "B"]
+    again = stored(latest, quotes(("A", at("09:30:03"), 10.0, 100), ("B", at("09:30:03"), 20.1, 100)))
     assert (symbols(again.frame), again.unchanged) == (["B"], 1)
-    more = latest.news(quotes(("C", at("09:30:06"), 5.0, 1), ("A", at("09:30:06"), 10.0, 101)))
+    more = stored(latest, quotes(("C", at("09:30:06"), 5.0, 1), ("A", at("09:30:06"), 10.0, 101)))
     assert symbols(more.frame) == ["C", "A"]
 
 
 def test_older_times_and_shrunken_volumes_are_no_news():
     latest = Latest()
-    latest.news(quotes(("A", at("09:31:00"), 10.0, 500), ("B", at("09:31:00"), 10.0, 500)))
-    found = latest.news(quotes(("A", at("09:30:57"), 10.2, 600), ("B", at("09:31:03"), 10.1, 400)))
+    stored(latest, quotes(("A", at("09:31:00"), 10.0, 500), ("B", at("09:31:00"), 10.0, 500)))
+    found = stored(latest, quotes(("A", at("09:30:57"), 10.2, 500), ("B", at("09:31:03"), 10.1, 400)))
     assert (len(found.frame), found.late, found.stale) == (0, 1, 1)
-    assert len(latest.news(quotes(("B", at("09:31:06"), 10.1, 500))).frame) == 1
+    assert len(stored(latest, quotes(("B", at("09:31:06"), 10.1, 500))).frame) == 1
 
 
 def test_a_new_day_begins_anew():
     latest = Latest()
-    latest.news(quotes(("A", at("15:00:00"), 10.0, 500)))
-    assert len(latest.news(quotes(("A", at("09:15:00", 9), 10.0, 0))).frame) == 1
+    stored(latest, quotes(("A", at("15:00:00"), 10.0, 500)))
+    assert len(stored(latest, quotes(("A", at("09:15:00", 9), 10.0, 0))).frame) == 1
+
+
+def test_a_volume_that_has_grown_is_newer_whatever_its_time_says():
+    latest = Latest()
+    stored(latest, quotes(("A", at("09:31:02"), 10.0, 500)))  # stamped when it was received
+    assert len(stored(latest, quotes(("A", at("09:30:59"), 10.1, 600))).frame) == 1  # by its last trade
+    assert stored(latest, quotes(("A", at("09:30:58"), 10.0, 550))).late == 1
+
+
+def test_what_was_not_stored_is_news_again_and_a_refused_row_only_when_it_changes():
+    latest = Latest()
+    first = quotes(("A", at("09:31:00"), 10.0, 500))
+    assert len(latest.news(first).frame) == len(latest.news(first).frame) == 1
+    wrong = quotes(("A", at("09:31:00"), 10.0, 50_000))
+    latest.hold(first.take(pa.array([], pa.int64())), [wrong])
+    assert latest.news(quotes(("A", at("09:31:03"), 10.0, 50_000))).unchanged == 1
+    assert len(stored(latest, quotes(("A", at("09:31:06"), 10.0, 510))).frame) == 1, "the wrong volume is not held"
+
+
+def test_of_a_symbol_that_is_in_an_answer_twice_the_newer_row_is_held():
+    latest, bars = Latest(), MinuteBars()
+    twice = quotes(("A", at("09:31:06"), 10.2, 600), ("B", at("09:31:06"), 5.0, 10), ("A", at("09:31:03"), 10.1, 500))
+    stored(latest, twice)
+    assert latest.news(quotes(("A", at("09:31:09"), 10.2, 600))).unchanged == 1
+    bars.take(twice)
+    assert table([bars.take(quotes(("A", at("09:33:00"), 10.2, 700)))]) == [
+        ("A", "09:32", 10.0, 10.2, 10.0, 10.2, 600, 6120.0)
+    ]
+
+
+def ticks(symbol: str, *rows: tuple) -> Frame:
+    schema = pa.schema([(f.name, f.type) for f in TICK.fields])
+    made = [
+        {"symbol": symbol, "ts": at(clock), "seq": seq, "price": 10.0, "volume": 100, "source": "x",
+         "fetched_at": at(clock)}
+        for clock, seq in rows
+    ]  # fmt: skip
+    return Frame(TICK, "x", at(rows[-1][0]).astimezone(UTC), pa.RecordBatch.from_pylist(made, schema=schema))
+
+
+def test_only_trades_after_the_last_one_are_news():
+    known, day = Trades(), (("09:30:01", 0), ("09:30:01", 1), ("09:30:04", 0), ("09:30:04", 1))
+    assert len(stored(known, ticks("A", *day[:2])).frame) == 2
+    assert len(stored(known, ticks("B", *day[:1])).frame) == 1
+    assert stored(known, ticks("A", *day[:3])).frame.rows.column("ts").to_pylist() == [at("09:30:04")]
+    assert stored(known, ticks("A", *day)).frame.rows.column("seq").to_pylist() == [1]
+    assert len(stored(known, ticks("A", *day[:2])).frame) == 0, "an older answer"
+    assert len(stored(known, ticks("B", *day)).frame) == 3
 
 
 def table(frames):
@@ -88,10 +143,55 @@ def test_flushing_leaves_bars_that_have_not_ended_and_a_minute_without_volume_ha
     bars.take(quotes(("A", at("10:00:30"), 10.0, 100)))
     assert bars.flush(at("10:00:59")) is None
     assert table([bars.flush(at("10:01:00"))]) == [("A", "10:01", 10.0, 10.0, 10.0, 10.0, 100, 1000.0)]
-    assert bars.take(quotes(("A", at("10:00:59"), 10.0, 110))) is None, "too late: its bar was given out"
     assert bars.flush(at("10:01:00")) is None
     assert bars.take(quotes(("A", at("10:01:30"), 10.0, 100))) is None
     assert bars.flush(at("10:02:00")) is None
+
+
+def test_a_quote_that_comes_after_its_bar_was_given_out_mends_it():
+    bars = MinuteBars()
+    bars.take(quotes(("A", at("14:59:30"), 10.0, 100)))
+    assert table([bars.flush(at("15:00:00"))])[0][5:7] == (10.0, 100)
+    assert bars.take(quotes(("A", at("15:00:00"), 10.2, 130))) is None
+    assert table([bars.flush(at("15:00:03"))]) == [("A", "15:00", 10.0, 10.2, 10.0, 10.2, 130, 1326.0)]
+    assert bars.flush(at("15:00:06")) is None
+
+
+def test_who_begins_to_look_during_the_day_makes_no_bar_of_what_was_before():
+    bars = MinuteBars()
+    bars.lost(at("10:30:10"))
+    assert bars.take(quotes(("A", at("10:30:08"), 11.0, 9_000), ("B", at("09:50:00"), 5.0, 100))) is None
+    assert bars.take(quotes(("A", at("10:30:50"), 11.2, 9_300))) is None
+    made = table([bars.take(quotes(("A", at("10:31:20"), 11.1, 9_400), ("B", at("10:31:10"), 5.0, 150)))])
+    assert [row[:7] for row in made] == [("A", "10:31", 11.0, 11.2, 11.0, 11.2, 300)]
+    assert [row[:7] for row in table([bars.flush(at("10:32:00"))])] == [
+        ("A", "10:32", 11.1, 11.1, 11.1, 11.1, 100),
+        ("B", "10:32", 5.0, 5.0, 5.0, 5.0, 50),
+    ]
+    bars.lost(at("13:30:00"))
+    bars.take(quotes(("A", at("13:30:00"), 12.0, 20_000)))
+    assert bars.flush(at("15:00:00")) is None
+    bars.take(quotes(("A", at("09:30:10", 9), 10.5, 70)))
+    assert [row[:7] for row in table([bars.flush(at("15:00:00", 9))])] == [("A", "09:31", 10.0, 10.5, 10.0, 10.5, 70)]
+
+
+def test_an_extreme_of_the_day_between_two_polls_is_in_the_bar():
+    bars = MinuteBars()
+    bars.take(quotes(("A", at("09:30:50"), 10.1, 100), high=10.3, low=9.9))
+    bars.take(quotes(("A", at("09:31:20"), 10.2, 200), high=10.3, low=9.9))
+    bars.take(quotes(("A", at("09:31:50"), 10.2, 300), high=10.3, low=9.8))
+    frame = bars.flush(at("09:32:00"))
+    assert [row[2:6] for row in table([frame])] == [(10.2, 10.2, 9.8, 10.2)]
+
+
+def test_a_bar_is_seen_whole_when_one_at_most_has_begun_since_the_last_look():
+    assert within_a_bar(None, at("09:25:00"))
+    assert within_a_bar(None, at("09:30:59"))
+    assert not within_a_bar(None, at("10:00:00"))
+    assert within_a_bar(at("10:00:05"), at("10:01:30"))
+    assert not within_a_bar(at("10:00:05"), at("10:02:30"))
+    assert within_a_bar(at("11:29:50"), at("13:00:20")), "nothing trades at lunch"
+    assert not within_a_bar(at("14:59:00"), at("10:00:00", 9))
 
 
 def test_lunch_counts_into_the_last_bar_of_the_morning_and_the_next_day_starts_at_zero():
