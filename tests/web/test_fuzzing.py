@@ -24,13 +24,18 @@ FEW_ROWS = replace(PATIENT, delivered_rows=20)
 PATHS = "^/(health|metrics|$)|/(datasets|read|runs|gaps|dead-letters|jobs)|/ingest/(tick|quote|order|position|signal)$"
 
 
-async def fuzzed(url: str) -> str:
-    """What the fuzzing client says; fails where it found anything."""
+async def fuzzed(url: str, folder: Path) -> str:
+    """What the fuzzing client says, which works in ``folder``; fails where it found anything."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--no-color"]
     command += ["--header", f"Authorization: Bearer {TOKEN}", "--max-examples", "3", "--seed", "7", "--warnings", "off"]
     command += ["--generation-database", "none", "--phases", "coverage,fuzzing", "--checks", ",".join(CHECKS)]
     client = await asyncio.create_subprocess_exec(
-        *command, "--include-path-regex", PATHS, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *command,
+        "--include-path-regex",
+        PATHS,
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         out, _ = await asyncio.wait_for(client.communicate(), 100)
@@ -45,7 +50,7 @@ async def fuzzed(url: str) -> str:
 
 async def test_a_fuzzing_client_meets_no_failure_and_nothing_of_a_refused_body_is_stored(tmp_path: Path) -> None:
     async with opened_site(tmp_path, FEW_ROWS) as site:
-        await fuzzed(site.url)
+        await fuzzed(site.url, tmp_path)
         delivered = [(status, rows) for path, status, rows in site.ended if path.startswith("/api/v1/ingest/")]
         assert max(status for _, status, _ in site.ended) < 500
         assert len([1 for status, _ in delivered if status == 422]) > 50
