@@ -91,7 +91,7 @@ METERS: dict[Measure, Meter] = {
     ),
     Measure.JOB_FAILED: Meter("count", "count", 1, "at least", "warning", _NOW, "a scheduled job failed", ("etl_failure",)),
     Measure.PART_DOWN: Meter(
-        "seconds", "minutes", 120, "for longer than", "critical", _NOW, "a part without which the service is not ready",
+        "seconds", "minutes", 120, "for longer than", "critical", _NOW, "a database is away, or a part the service needs is down",
         ("service_down", "database_down", "connection_failure"),
     ),
     Measure.ERROR_RATE: Meter(

@@ -93,8 +93,10 @@ def _of(part: Part) -> Iterator[Reading]:
         case Kind.CALENDAR:
             yield reading(Measure.CALENDAR_ENDING, "days_left")
         case Kind.JOB:
-            yield Reading(Measure.JOB_FAILED, subject, float(part.state is State.DOWN), part.reason)
+            yield Reading(Measure.JOB_FAILED, subject, float(part.state is not State.FRESH), part.reason)
         case Kind.LOOP:
             pass
-    if part.page:
+    if (
+        part.page or part.kind is Kind.SINK
+    ):  # a database that is away wakes nobody while the spool has room, but is told
         yield Reading(Measure.PART_DOWN, subject, float(part.state is State.DOWN), part.reason)

@@ -201,9 +201,16 @@ def test_only_parts_that_page_alert_when_they_are_down_and_the_reason_is_said() 
     assert "down: it stopped" in told.line()
 
 
+def test_a_database_that_is_away_is_told_though_it_wakes_nobody() -> None:
+    story = Story()
+    for minute in range(5):
+        story.look(minute, health(Part("mysql", PartKind.SINK, State.DOWN, "it refuses connections")))
+    assert [(at, n.subject) for at, n in story.told] == [(2, "sink mysql")]
+
+
 def test_a_failed_job_and_a_calendar_that_ends_are_told() -> None:
     story = Story()
-    job = Part("daily", PartKind.JOB, State.DOWN, "partial three times")
+    job = Part("daily", PartKind.JOB, State.DEGRADED, "partial three times")
     story.look(0, health(job, part(PartKind.CALENDAR, "calendar", days_left=29)))
     assert [n.line().split(",")[0] for _, n in story.told] == [
         "WARNING calendar_ending: calendar: 29 days (alert below 30 days)",

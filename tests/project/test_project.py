@@ -209,7 +209,7 @@ def test_the_image_is_glibc_small_hashed_and_not_root() -> None:
         assert "alpine" not in stage  # two vendors' packages have no musl wheel
     last = lines[max(i for i, (word, _) in enumerate(lines) if word == "FROM") :]
     assert any(word == "USER" and rest.split(":")[0] not in ("root", "0") for word, rest in last)
-    assert any(word == "HEALTHCHECK" and "mystocks_ingest" in rest for word, rest in last)
+    assert any(word == "HEALTHCHECK" and "healthcheck.py" in rest for word, rest in last)
     assert any(word == "VOLUME" for word, _ in last)
     assert any("--require-hashes" in rest and "requirements.lock" in rest for word, rest in lines if word == "RUN")
     for word, rest in lines:
