@@ -31,6 +31,7 @@ class Shown:
     held_seconds: float
     reminder_seconds: float
     firing: tuple[str, ...]
+    measured: bool  # whether the service knew a value when it last looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ def list_(*, json: bool) -> None:
         Shown(
             r.name, METERS[r.measure].meaning, r.shown(), r.severity, r.hold.total_seconds(), r.remind.total_seconds(),
             tuple(f"{s.subject}: {s.text}" for s in memory.standings if s.rule == r.name and s.firing),
+            r.measure.value in memory.measured,
         )
         for r in setup.rules
     ]  # fmt: skip
@@ -78,7 +80,7 @@ def list_(*, json: bool) -> None:
         ("rule", "alerts when", "condition", "severity", "for at least", "again after", "fires now"),
         [
             (s.rule, s.alerts_when, s.condition, s.severity, duration(s.held_seconds), duration(s.reminder_seconds),
-             "\n".join(s.firing))
+             "\n".join(s.firing) or ("" if s.measured or ago is None else "not measured at present"))
             for s in shown
         ],
     )  # fmt: skip

@@ -25,7 +25,7 @@ from mystocks_ingest.monitor.firing import Key, Notice, Standing, evaluate
 from mystocks_ingest.monitor.health import Health
 from mystocks_ingest.monitor.outbox import Count, Outbox, Patience
 from mystocks_ingest.monitor.questions import HISTORY, Question
-from mystocks_ingest.monitor.readings import Logged
+from mystocks_ingest.monitor.readings import Logged, measured
 
 log = get("alerts")
 
@@ -86,6 +86,7 @@ class Alerts:
         self._limits = limits or Limits()
         self._boxes = [Outbox(c, now=now, patience=patience, service=service) for c in channels]
         self._standings: dict[Key, Standing] = {}
+        self._measured: frozenset[str] = frozenset()
         self._logged: Logged | None = None
         self._asked = float("-inf")  # on the loop's clock
         self._saved = float("-inf")
@@ -136,6 +137,7 @@ class Alerts:
             logged = await self._log_figures()
         now = self._now()
         self._standings, notices = evaluate(self.rules, health, self._standings, now, logged=logged)
+        self._measured = measured(health, logged)
         for box in self._boxes:
             box.put(n for n in notices if self._goes_to(n, box.channel))
         self.looks.made += 1
@@ -190,9 +192,9 @@ class Alerts:
 
     async def _save(self, at: datetime | None) -> None:
         waiting = {box.channel.name: box.waiting for box in self._boxes if box.waiting}
-        memory = standings.Memory(at, tuple(self._standings.values()), waiting)
+        memory = standings.Memory(at, tuple(self._standings.values()), waiting, self._measured)
         loop = asyncio.get_running_loop()
-        same = (memory.standings, memory.waiting) == (self._memory.standings, self._memory.waiting)
+        same = replace(memory, at=self._memory.at) == self._memory
         if at is None or (same and loop.time() - self._saved < _SAVED_SECONDS and not self._ending.is_set()):
             return
         self._memory, self._saved = memory, loop.time()

@@ -69,6 +69,12 @@ def readings(health: Health, logged: Logged | None) -> list[Reading]:
     return found
 
 
+def measured(health: Health, logged: Logged | None) -> frozenset[str]:
+    """The measures of which anything is known: a rule over another one cannot fire."""
+    known = {r.measure.value for r in readings(health, logged) if r.value is not None}
+    return frozenset(known if logged is None else {*known, Measure.TABLE_CREATION_FAILURE.value})
+
+
 def _of(part: Part) -> Iterator[Reading]:
     subject = part.name if part.kind.value == part.name else f"{part.kind.value} {part.name}"
 

@@ -24,11 +24,15 @@ FILE = "alerts.json"
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """``at``: when the rules were looked at; None: never. ``waiting``: notices not sent yet, by channel."""
+    """``at``: when the rules were looked at; None: never. ``waiting``: notices not sent yet, by channel.
+
+    ``measured``: the measures of which a value was known then.
+    """
 
     at: datetime | None = None
     standings: Sequence[Standing] = ()
     waiting: Mapping[str, Sequence[Notice]] = field(default_factory=dict)
+    measured: frozenset[str] = frozenset()
 
 
 def read(path: Path) -> Memory:
@@ -42,6 +46,7 @@ def read(path: Path) -> Memory:
                 name: tuple(Notice(**{**_moments(n, "since", "at"), "kind": Kind(n["kind"])}) for n in notices)
                 for name, notices in found["waiting"].items()
             },
+            frozenset(found.get("measured", ())),
         )
     except FileNotFoundError:
         return Memory()
@@ -55,6 +60,7 @@ def write(path: Path, memory: Memory) -> None:
     content = {
         "at": memory.at,
         "standings": [asdict(s) for s in memory.standings],
+        "measured": sorted(memory.measured),
         "waiting": {name: [asdict(n) for n in notices] for name, notices in memory.waiting.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)

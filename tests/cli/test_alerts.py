@@ -63,11 +63,14 @@ def test_the_list_says_what_fires_and_whether_the_service_still_looks(command, s
     now = datetime.now(UTC)
     firing = Standing("disk_usage", "disk state", "warning", now, 91.0, "91 % (alert above 80 %)", told_at=now)
     held = Standing("slow_query", "sink mysql", "warning", now, 6.0, "6 s")  # not for long enough yet
-    standings.write(state / standings.FILE, Memory(now, (firing, held)))
+    standings.write(state / standings.FILE, Memory(now, (firing, held), measured=frozenset({"slow_query"})))
     assert (state / standings.FILE).stat().st_mode & 0o077 == 0
     shown = command("alerts", "list").out
     assert "disk state: 91 % (alert above 80 %)" in shown
     assert "sink mysql" not in shown
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "not measured at present" in lines["checkpoint_stuck"]
+    assert "not measured" not in lines["slow_query"]
     assert "not running" not in shown
     standings.write(state / standings.FILE, Memory(now - timedelta(hours=1), (firing,)))
     assert "the service is not running, or hangs" in command("alerts", "list").out

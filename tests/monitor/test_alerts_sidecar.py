@@ -206,8 +206,9 @@ async def test_a_receiver_that_never_answers_delays_neither_the_looks_nor_the_en
             await until(lambda: alerts.looks.made > looks + 5)
             began = loop.time()
         assert loop.time() - began < 1.5
-        waiting = standings.read(tmp_path / standings.FILE).waiting["webhook 1"]
-        assert [n.subject for n in waiting] == ["source akshare"]
+        memory = standings.read(tmp_path / standings.FILE)
+        assert [n.subject for n in memory.waiting["webhook 1"]] == ["source akshare"]
+        assert memory.measured == {"source_banned"}
         assert web.asked == 1  # no second thread while the first hangs
         thread = to[1]._busy  # type: ignore[attr-defined]
         assert thread.is_alive()
