@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
 from fastapi import Depends, FastAPI
@@ -10,7 +11,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from mystocks_ingest import __version__
@@ -49,8 +50,13 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None) -> ASGIApp:
         description=_TEXT,
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,
     )
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def description() -> Response:
+        return JSONResponse(await asyncio.to_thread(app.openapi))  # made at first use, which takes a while
+
     app.include_router(wellbeing.router(desk), responses=_documented(429, 503))
     guarded: list[object] = [Depends(_BEARER)]
     for part in (questions.router(desk, limits), deliveries.router(desk, limits)):

@@ -24,6 +24,7 @@ _OURS = frozenset({"source", "fetched_at"})
 _SYMBOLS = frozenset({"symbol", "index_symbol"})
 _SHOWN = 20  # wrong cells named in one answer
 _LONGEST_TEXT = 4096
+_LARGEST = 1e300
 _YEARS = range(1990, 2101)  # from before the first session of either exchange
 _ZONE = ZoneInfo(SHANGHAI)
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
@@ -153,20 +154,30 @@ def _quoted(text: str) -> str:
 
 def _read(field: Field, cells: Sequence[object], wrong: list[dict[str, object]], *, required: bool) -> list[object]:
     """The cells in the column's type; what is wrong is added to ``wrong``."""
-    read = _reader(field)
-    values: list[object] = []
-    for number, cell in enumerate(cells):
-        if cell is None:
-            value, reason = None, "it is missing" if required else ""
-        else:
-            value = read(cell)
-            reason = "" if value is not None else f"{_shown(cell)} is not {_wanted(field)}"
-        if reason and len(wrong) < _SHOWN:
+    values = _values(field, cells)
+    if None in values:
+        for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
+            if value is not None or (cell is None and not required) or len(wrong) >= _SHOWN:
+                continue
+            reason = "it is missing" if cell is None else f"{_shown(cell)} is not {_wanted(field)}"
             wrong.append({"row": number, "column": field.name, "reason": reason})
-        values.append(value)
     if field.name in _SYMBOLS:
         return _symbols(field, values, wrong)
     return values
+
+
+def _values(field: Field, cells: Sequence[object]) -> list[object]:
+    """The cells in the column's type, None where they are of another; whole columns at once where they are plain."""
+    read = _reader(field)
+    kinds = set(map(type, cells)) - {type(None)}
+    if kinds == {str}:
+        known = {cell: read(cell) for cell in set(cells)}
+        return [known[cell] for cell in cells]
+    if kinds == {float} and pa.types.is_floating(field.type):
+        numbers = [cell for cell in cells if isinstance(cell, float)]
+        if min(numbers) >= -_LARGEST and max(numbers) <= _LARGEST:
+            return list(cells)
+    return [read(cell) for cell in cells]
 
 
 def _symbols(field: Field, values: Sequence[object], wrong: list[dict[str, object]]) -> list[object]:
@@ -234,7 +245,7 @@ def _integer(cell: object, low: int, high: int) -> int | None:
 def _number(cell: object) -> float | None:
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         return None
-    return float(cell) if -1e300 <= cell <= 1e300 else None
+    return float(cell) if -_LARGEST <= cell <= _LARGEST else None
 
 
 def _bounds(field: Field) -> tuple[int, int]:
