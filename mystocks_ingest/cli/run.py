@@ -12,7 +12,7 @@ from mystocks_ingest.cli.arguments import as_json
 from mystocks_ingest.cli.printing import dumps
 
 if TYPE_CHECKING:
-    from mystocks_ingest.daemon import Daemon
+    from mystocks_ingest.daemon.parts import Daemon
 
 
 @click.command()
@@ -25,21 +25,22 @@ def run(*, json: bool) -> int:
     """
     import asyncio
 
-    from mystocks_ingest import daemon
     from mystocks_ingest.cli import process
+    from mystocks_ingest.daemon import running
+    from mystocks_ingest.daemon.parts import Wall
 
     settings = process.settings()
     if json:
         process.prepare(settings.model_copy(update={"log_format": "json"}))
     ready = False
 
-    def told(running: Daemon) -> None:
+    def told(daemon: Daemon) -> None:
         nonlocal ready
         ready = True
-        _announce(running, json=json)
+        _announce(daemon, json=json)
 
     try:
-        asyncio.run(daemon.run(settings, clock=daemon.Wall(process.clock), told=told))
+        asyncio.run(running.run(settings, clock=Wall(process.clock), told=told))
     except Exception as exc:
         if not ready:
             raise
@@ -51,13 +52,15 @@ def run(*, json: bool) -> int:
     return 0
 
 
-def _announce(running: Daemon, *, json: bool) -> None:
+def _announce(daemon: Daemon, *, json: bool) -> None:
     import os
 
-    stores = running.service.settings.stores or "embedded"
-    jobs = [e.name for e in running.schedule.entries]
+    settings = daemon.service.settings
+    stores, jobs = settings.stores or "embedded", [e.name for e in daemon.schedule.entries]
+    address = f"http://{settings.http_host}:{daemon.http_port}"
     if json:
-        click.echo(dumps({"event": "ready", "pid": os.getpid(), "stores": stores.split(","), "jobs": jobs}))
+        ready = {"event": "ready", "pid": os.getpid(), "stores": stores.split(","), "jobs": jobs, "http": address}
+        click.echo(dumps(ready))
     else:
-        click.echo(f"ready: {len(jobs)} jobs ({', '.join(jobs) or 'none'}), stores {stores}, process {os.getpid()}")
+        click.echo(f"ready: {len(jobs)} jobs ({', '.join(jobs) or 'none'}), stores {stores}, {address}/health")
     sys.stdout.flush()

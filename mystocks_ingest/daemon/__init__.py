@@ -1,6 +1,4 @@
-"""The service that stays: live collection, the day's schedule, the spool in front of the databases, an orderly end."""
+"""The service that stays: live collection, the day's schedule, the spool in front of the databases, an orderly end.
 
-from mystocks_ingest.daemon.parts import Daemon, Wall
-from mystocks_ingest.daemon.running import run
-
-__all__ = ["Daemon", "Wall", "run"]
+``running.run`` is its life. Nothing is imported here: a command that only talks to the service loads ``control``.
+"""

@@ -11,6 +11,7 @@ from mystocks_ingest.daemon.knowledge import Knowledge
 from mystocks_ingest.flow.live import Collector
 from mystocks_ingest.flow.schedule import Clock, Schedule
 from mystocks_ingest.flow.spooled import SpooledSink
+from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.ports import Source
 from mystocks_ingest.service import Service
 from mystocks_ingest.spool import Spool
@@ -44,6 +45,10 @@ class Daemon:
     started_at: datetime
     stop: asyncio.Event
     reload: asyncio.Event
+    metrics: Metrics = field(default_factory=Metrics)
+    group: asyncio.TaskGroup | None = None  # of the work, while it goes on
+    asked: set[asyncio.Task[None]] = field(default_factory=set)  # jobs that run because somebody asked for them
+    http_port: int = 0
     jobs_refused: str = ""
     lag_seconds: float = 0.0  # the loop's longest delay in the last minute
     seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when

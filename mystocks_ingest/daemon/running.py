@@ -20,7 +20,9 @@ import pyarrow as pa
 
 from mystocks_ingest import service
 from mystocks_ingest.daemon import control, jobs, notify
+from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.knowledge import Knowledge
+from mystocks_ingest.daemon.metered import Metered
 from mystocks_ingest.daemon.parts import Daemon, Wall
 from mystocks_ingest.daemon.work import Work
 from mystocks_ingest.errors import IngestError
@@ -34,12 +36,18 @@ from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import Refused
 from mystocks_ingest.market.frames import Frame
+from mystocks_ingest.monitor.alert_setup import alert_setup
+from mystocks_ingest.monitor.alerts import Alerts
 from mystocks_ingest.monitor.memories import JobMemories
+from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.ports import Source
 from mystocks_ingest.schema.tables import Database, Route, Table
 from mystocks_ingest.service import Service
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.spool import Spool
+from mystocks_ingest.web.app import made
+from mystocks_ingest.web.server import serve
+from mystocks_ingest.web.tokens import read as read_tokens
 
 log = get("service")
 
@@ -53,8 +61,6 @@ _CALENDAR_SOON, _CALENDAR_AGAIN = timedelta(minutes=1), timedelta(hours=1)
 _TICK_SECONDS, _TICKS = 0.5, 120
 
 Told = Callable[[Daemon], None]
-Beside = Callable[[Daemon], Awaitable[None]]
-"""Work that others add to the service (HTTP, alerts); it lives as long as the service's own."""
 
 
 class _Signals:
@@ -105,9 +111,7 @@ def _too_late() -> None:
     os._exit(1)
 
 
-async def run(
-    settings: Settings, *, clock: Clock | None = None, told: Told = lambda _: None, beside: Sequence[Beside] = ()
-) -> None:
+async def run(settings: Settings, *, clock: Clock | None = None, told: Told = lambda _: None) -> None:
     """Run until a signal, or ``Daemon.stop``, ends it; ``told`` is called when it is ready.
 
     Raises ConfigError and StoreBusy at the start; later the exception group of what crashed.
@@ -115,14 +119,14 @@ async def run(
     signals = _Signals()
     with signals.heard():
         try:
-            await _run(settings, clock or Wall(), signals, told, beside)
+            await _run(settings, clock or Wall(), signals, told)
         except asyncio.CancelledError:
             if not signals.stop.is_set():
                 raise
             log.warning("service.stopped", ready=False)
 
 
-async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told, beside: Sequence[Beside]) -> None:
+async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) -> None:
     started_at = clock.now()
     async with AsyncExitStack() as connections:
         opened = await connections.enter_async_context(service.opened(settings, now=clock.now, patient=True))
@@ -131,7 +135,9 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told, 
         memories = await JobMemories.opened(opened.database)
         knowledge = Knowledge(opened)
         await knowledge.refresh()
-        front = SpooledSink(opened.sink, spool, opened.written, _burial(opened), _PACE)
+        metrics = Metrics()
+        metrics.started(started_at)
+        front = SpooledSink(Metered(opened.sink, metrics), spool, opened.written, _burial(opened), _PACE)
         witness = Witness(opened.sink, opened.tables)
         context = knowledge.reference.context
         ingest = Ingest(opened.tables, opened.writers, opened.journal, context, "live", witness)
@@ -140,7 +146,18 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told, 
         work = Work(opened, knowledge, collector)
         schedule = Schedule((), lambda: knowledge.calendar, work, clock, memories)
         daemon = Daemon(
-            opened, spool, front, knowledge, schedule, collector, live, clock, started_at, signals.stop, signals.reload
+            opened,
+            spool,
+            front,
+            knowledge,
+            schedule,
+            collector,
+            live,
+            clock,
+            started_at,
+            signals.stop,
+            signals.reload,
+            metrics,
         )
         jobs.take_over(daemon, entries)
         async with asyncio.TaskGroup() as feeding:
@@ -148,39 +165,45 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told, 
             async with AsyncExitStack() as writers:
                 for table in opened.written:
                     opened.writers[table] = await writers.enter_async_context(_writer(front, table))
-                await _work(daemon, signals, told, beside)
+                await _work(daemon, signals, told)
             draining.cancel()
         log.warning("service.stopped", ready=True, spool_bytes=spool.bytes)
 
 
-async def _work(daemon: Daemon, signals: _Signals, told: Told, beside: Sequence[Beside]) -> None:
+async def _work(daemon: Daemon, signals: _Signals, told: Told) -> None:
     """Everything that makes rows or looks at them; ended as one."""
-    async with asyncio.TaskGroup() as group:
+    settings, desk = daemon.service.settings, ServiceDesk(daemon)
+    tokens = settings.http_tokens.get_secret_value() if settings.http_tokens is not None else None
+    app = made(desk, read_tokens(tokens))
+    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    setup = alert_setup(settings, daemon.service.tables.document)
+    for remark in setup.remarks:
+        log.warning("alerts.remarked", remark=remark)
+    alerts = Alerts(
+        setup.rules, desk.health, setup.channels,
+        now=daemon.clock.now, folder=settings.state_dir, monitor_log=daemon.service.log,
+    )  # fmt: skip
+    async with alerts, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(daemon.schedule.run(), name="schedule"),
             group.create_task(_flush_bars(daemon), name="bars"),
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
             group.create_task(jobs.watch(daemon), name="jobs"),
-            group.create_task(
-                control.serve(daemon.service.settings.state_dir, partial(jobs.answer, daemon)), name="control"
-            ),
+            group.create_task(control.serve(settings.state_dir, partial(jobs.answer, daemon)), name="control"),
             group.create_task(notify.watchdog(), name="watchdog"),
-            *(group.create_task(_whole(part(daemon)), name=f"beside:{n}") for n, part in enumerate(beside)),
+            group.create_task(serve(app, settings.http_host, settings.http_port, bound=bound.set_result), name="http"),
         ]
-        await asyncio.sleep(0)  # the control socket listens
+        daemon.group, daemon.http_port = group, await bound
         signals.started()
         notify.tell("READY=1")
         log.info("service.ready", jobs=[e.name for e in daemon.schedule.entries])
         told(daemon)
         await signals.stop.wait()
         notify.tell("STOPPING=1")
-        for task in tasks:
+        daemon.group = None
+        for task in (*tasks, *daemon.asked):
             task.cancel()
-
-
-async def _whole(part: Awaitable[None]) -> None:
-    await part
 
 
 def _writer(front: SpooledSink, table: Table) -> Writer:
@@ -233,6 +256,7 @@ async def _measure_lag(daemon: Daemon) -> None:
     while True:
         began = clock()
         await asyncio.sleep(_TICK_SECONDS)
-        lags[number % _TICKS] = max(clock() - began - _TICK_SECONDS, 0.0)
+        lags[number % _TICKS] = late = max(clock() - began - _TICK_SECONDS, 0.0)
         number += 1
+        daemon.metrics.lagged(late)
         daemon.lag_seconds = max(lags)

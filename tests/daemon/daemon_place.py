@@ -52,6 +52,7 @@ class Place:
             **self.sim.environment,
             "TUSHARE_POINTS": "15000",
             "MYSTOCKS_LOG_LEVEL": "info",
+            "MYSTOCKS_HTTP_PORT": "0",
             **own,
             **self.more,
         }

@@ -1,0 +1,106 @@
+"""A database away at the start or during work costs no row; a second SIGTERM and a kill leave the spool intact."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+from daemon_place import QUOTES, Place, until
+from servers.redis import PASSWORD, Redis
+
+
+@pytest.fixture
+def redis(redis_server: Redis) -> Iterator[Redis]:
+    """Empty, and brought back."""
+    redis_server.cli("FLUSHALL")
+    yield redis_server
+    if redis_server.running:
+        redis_server.thaw()
+    else:
+        redis_server.start()
+
+
+def in_redis(place: Place, redis: Redis) -> Place:
+    """The newest quotes live in Redis, everything else in the embedded store."""
+    place.more = {"MYSTOCKS_STORES": "redis", "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": PASSWORD}
+    place.jobs(QUOTES)
+    return place
+
+
+def shown(redis: Redis) -> set[str]:
+    return {key.removeprefix("quote:") for key in redis.cli("--scan", "--pattern", "quote:*").split()}
+
+
+async def everything_is_shown(place: Place, redis: Redis) -> None:
+    stored: set[str] = set()
+
+    async def same() -> bool:
+        return len(shown(redis)) > 10
+
+    await until(same, seconds=30)
+    await asyncio.sleep(1)
+    stored = set(place.sim.market.quotes()["symbol"].to_pylist())
+    assert shown(redis) <= stored
+
+
+async def test_a_database_that_is_away_at_the_start_gets_its_rows_when_it_comes(place: Place, redis: Redis) -> None:
+    in_redis(place, redis)
+    redis.stop()
+    async with place.service("14:50:00") as service:
+        await service.says("sink.away")
+        redis.start()
+        await service.says("rows.drained", seconds=40)
+        await everything_is_shown(place, redis)
+        assert await service.stop() == 0
+    assert set((await place.stored("quote"))["symbol"].to_pylist()) == shown(redis)
+
+
+async def test_a_database_that_goes_away_during_work_gets_its_rows_when_it_is_back(place: Place, redis: Redis) -> None:
+    in_redis(place, redis)
+    async with place.service("12:59:52") as service:
+        redis.stop()
+        await service.says("sink.away", seconds=40)
+        redis.start()
+        await service.says("rows.drained", seconds=40)
+        await everything_is_shown(place, redis)
+        assert await service.stop() == 0
+    assert set((await place.stored("quote"))["symbol"].to_pylist()) == shown(redis)
+
+
+async def test_a_kill_with_rows_in_the_spool_loses_none_of_them(place: Place, redis: Redis) -> None:
+    in_redis(place, redis)
+    redis.stop()
+    async with place.service("14:50:00") as service:
+        await service.says("sink.away")
+        await asyncio.sleep(2)
+        service.process.kill()
+        assert await service.ended() == -signal.SIGKILL
+    redis.start()
+    assert shown(redis) == set()
+    place.jobs(QUOTES.replace("}", ", paused: true}"))
+    async with place.service("14:51:00") as service:
+        await everything_is_shown(place, redis)
+        assert await service.stop() == 0
+    assert set((await place.stored("quote"))["symbol"].to_pylist()) == shown(redis)
+
+
+async def test_a_second_sigterm_ends_at_once_and_the_spool_is_intact(place: Place, redis: Redis) -> None:
+    in_redis(place, redis)
+    async with place.service("12:59:52") as service:
+        redis.freeze()
+        await asyncio.sleep(9)  # the first quotes are on their way to a server that says nothing
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.3)
+        assert service.process.returncode is None, "it waits for Redis"
+        began = monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert await service.ended() == 128 + signal.SIGTERM
+        assert monotonic() - began < 2
+    redis.thaw()
+    async with place.service("14:51:00") as service:
+        await everything_is_shown(place, redis)
+        assert await service.stop() == 0
+    assert shown(redis) <= set((await place.stored("quote"))["symbol"].to_pylist())
