@@ -18,10 +18,9 @@ from mystocks_ingest.sim.server import Sim, SimConfig, running
 
 CONFIG = SimConfig(seed=11, stocks=16, sessions=30, end=date(2024, 6, 28))
 FEW = (
-    *(Case("tushare", f) for f in ("http_500", "fin_mid", "silence", "truncated", "lots_as_shares", "rate_day")),
-    *(Case("baostock", f) for f in ("fin_mid", "silence", "page_error", "forward_adjusted", "blacklist")),
-    *(Case("akshare", f) for f in ("column_added", "wrong_close")),
-    Case("tushare", "provisional"),
+    *(Case("tushare", f) for f in ("http_500", "fin_mid", "truncated", "lots_as_shares", "provisional")),
+    *(Case("baostock", f) for f in ("silence", "page_error", "forward_adjusted")),
+    Case("akshare", "wrong_close"),
 )
 SITE_SECONDS = 60.0  # until nothing more is asked of a site that fails
 ASKED_TO_WAIT = {"rate_minute": 150.0, "rate_minute_new": 150.0}  # the vendor says how long

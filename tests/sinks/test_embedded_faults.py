@@ -33,11 +33,14 @@ from datetime import date, timedelta
 from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 from conftest import make_bars
+from mystocks_ingest import logs
 from mystocks_ingest.errors import IngestError
 from mystocks_ingest.market.datasets import BAR_1D
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import load
 from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
+
+logs.configure(level="error")
 
 async def main(folder, first, last, size):
     tables = load(Path({str(ROOT / "config" / "tables.yaml")!r})).placed(())

@@ -20,7 +20,7 @@ from mystocks_ingest.sinks.redis.database import Command, RedisDatabase
 from mystocks_ingest.sinks.redis.dialect import DATABASE, LOCK, RedisDialect, Sample, space_of
 from mystocks_ingest.sinks.redis.encoding import command, slot_of
 
-SCANNED_KEYS = 20_000  # of each server, at most, for a sample of all key spaces
+SCANNED_KEYS = 100_000  # of each server, at most, for a sample of all key spaces
 SAMPLED_KEYS = 20  # of each key space
 _FIELDS = 512  # of each sampled hash
 _PAGE = 500
@@ -51,7 +51,7 @@ class RedisTarget:
         return frozenset({DATABASE})
 
     async def inspect(self, databases: Iterable[str]) -> Sequence[TableShape]:
-        """One pass over at most 20,000 keys of each server for all key spaces, then two trips for the keys chosen."""
+        """One pass over at most 100,000 keys of each server for all key spaces, then two trips for the keys chosen."""
         if DATABASE not in set(databases) or not self._tables:
             return ()
         chosen = await self._chosen()
