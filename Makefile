@@ -21,7 +21,7 @@ demo: $(ready) ## backfill from a simulated market into the embedded store: no a
 .PHONY: test
 test: $(ready) ## every test but the long proofs
 	@sh tests/servers/install.sh
-	@$(guarded) $(python) -m pytest -q -m "not long" -n 2 --dist worksteal
+	@$(guarded) $(python) -m pytest -q -m "not long" -n 4 --dist worksteal
 
 .PHONY: check
 check: $(ready) ## lint, format, types, import rules, dead links in the docs

@@ -11,6 +11,7 @@ from tempfile import mkdtemp
 import psutil
 import pytest
 import structlog
+from hypothesis import settings
 from servers.fixtures import (  # noqa: F401 - fixtures for every test
     mariadb_server,
     postgresql_server,
@@ -22,6 +23,9 @@ from servers.fixtures import (  # noqa: F401 - fixtures for every test
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "tests" / "guard"
 CHILDREN_END_SECONDS = 10.0
+# No deadline: the first example pays for lazy imports. Where one run decides (CI), examples are the same each time; elsewhere every run looks at others.
+settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -64,6 +64,7 @@ def servers(
 ) -> dict[str, object]:
     """Settings that place each table in the database made for it; the databases are this test's own."""
     own = f"four_{time.monotonic_ns()}"
+    redis_server.cli("FLUSHALL")  # it serves other tests, too
     postgresql_server.psql(f"CREATE DATABASE {own} OWNER {postgresql_server.user}", database="postgres")
     if postgresql_server.timescale:
         postgresql_server.psql("CREATE EXTENSION timescaledb", database=own)

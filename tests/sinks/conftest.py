@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 
 from mystocks_ingest.market.datasets import BAR_1D
 from mystocks_ingest.schema.tables import Table, Tables, load
 
 pytest.register_assert_rewrite("contract")
-settings.register_profile("sinks", deadline=None)
-settings.load_profile("sinks")
 
 Bars = Callable[..., pa.RecordBatch]
 FETCHED = datetime(2026, 11, 20, 12, tzinfo=UTC)

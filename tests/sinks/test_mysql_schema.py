@@ -320,6 +320,13 @@ async def test_a_narrowing_is_refused_and_where_asked_for_by_name_loses_nothing_
     assert server.sql(f"SELECT COUNT(*) FROM {DATABASE}.one WHERE c = {value}") == "1"
 
 
+@pytest.mark.parametrize("digits", [None, 0, 6])
+async def test_a_moment_that_is_set_on_update_needs_no_default(target: MySQLTarget, digits: int | None) -> None:
+    table = one(Column("c", "DATETIME", digits, nullable=False, touched=True))
+    await ensured(target, [table])
+    assert await planned(target, [table]) == []
+
+
 @settings(
     max_examples=12,
     deadline=None,

@@ -112,6 +112,10 @@ def _column(server: Server, row: Sequence[object], *, json: bool) -> ColumnShape
         kind += f" as ({expression(_text(computed))})"
     numbered = "auto_increment" in more
     said = None if default is None or computed else _default(server, kind, _text(default), more)
+    if (
+        "on update" in more and isinstance(said, Expression) and _ZERO.fullmatch(said.sql)
+    ):  # MariaDB's own, of a moment that may not be null and has no default
+        said = None
     return ColumnShape(
         _text(name),
         kind,
@@ -121,6 +125,9 @@ def _column(server: Server, row: Sequence[object], *, json: bool) -> ColumnShape
         numbered=numbered,
         touched="on update" in more,
     )
+
+
+_ZERO = re.compile(r"'0000-00-00 00:00:00(\.0+)?'")
 
 
 def _default(server: Server, kind: str, text: str, extra: str) -> Default:
