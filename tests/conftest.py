@@ -20,6 +20,8 @@ from servers.fixtures import (  # noqa: F401 - fixtures for every test
     redis_under_sentinel,
 )
 
+from mystocks_ingest import logs
+
 ROOT = Path(__file__).parents[1]
 GUARD = ROOT / "tests" / "guard"
 CHILDREN_END_SECONDS = 10.0
@@ -89,8 +91,12 @@ def _no_child_left() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_new() -> Iterator[None]:
-    """A command run in this process sends logs to the stderr of its own test, which is closed afterwards."""
+def _logs_as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command run in this process sends logs to the stderr of its own test, which is closed afterwards.
+
+    Nor do the secrets of one test (a password that is the word itself) hide words in another.
+    """
+    monkeypatch.setattr(logs, "_secrets", set(logs._secrets))
     yield
     structlog.reset_defaults()
 

@@ -190,7 +190,8 @@ def stored(program: Program, dataset: str) -> pa.Table:
 @pytest.mark.parametrize(
     ("store", "kills", "outage_seconds"),
     [
-        *((store, 1, 2.0) for store in STORES),
+        # a cluster's node may hold none of the few rows that are still to come
+        *((store, 1, 2.0) for store in STORES if store != "redis cluster"),
         *(pytest.param(store, 3, 30.0, marks=LONG) for store in STORES),
     ],
 )
