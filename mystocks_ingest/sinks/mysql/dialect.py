@@ -179,14 +179,19 @@ class MySQLDialect:
 
 def _column(column: Column, *, in_key: bool) -> ColumnShape:
     kind = type_of(column)
+    nullable = column.nullable and not in_key and not column.numbered
+    touched = column.touched and Kind.of(kind).word == "datetime"
+    default = column.default
+    if touched and not nullable and default is None:  # MariaDB would give it the year 0, and refuse every change later
+        default = Moment.NOW
     return ColumnShape(
         column.name,
         kind,
-        nullable=column.nullable and not in_key and not column.numbered,
-        default=None if column.numbered else spelled(kind, column.default),
+        nullable=nullable,
+        default=None if column.numbered else spelled(kind, default),
         comment=column.comment,
         numbered=column.numbered,
-        touched=column.touched and Kind.of(kind).word == "datetime",
+        touched=touched,
     )
 
 
