@@ -118,6 +118,7 @@ class MonitorLog:
         self._under_way: dict[str, Operation] = {}
         self._stirred = asyncio.Event()  # something came, or the end was announced
         self._settled = asyncio.Event()  # the spool was seen empty since the last entry came
+        self._told = 0  # batches on their way into the spool or there
         self._closing = False
         self._ended = asyncio.Event()  # everything told is in the spool, and no more comes
         self._ready = False  # the store's tables are there
@@ -286,6 +287,7 @@ class MonitorLog:
         if not told:
             return True
         self._settled.clear()
+        self._told += 1
         try:
             await self._in_thread(partial(self._spool.put, told))
         except SpoolFull:
@@ -325,10 +327,12 @@ class MonitorLog:
     async def _drained(self, store: Store) -> str:
         """Why the spool could not be emptied; nothing when it was."""
         try:
+            told = self._told
             while batch := await self._in_thread(partial(self._spool.oldest, self._limits.batch)):
                 await self._prepare(store)
                 await self._hand_over(store, batch)
-            if self._queue.empty():
+                told = self._told
+            if told == self._told and self._queue.empty():  # else something came after the spool was seen empty
                 self._settled.set()
         except Exception as exc:  # noqa: BLE001 - whatever ails the log, nothing else may stop for it
             self._ready = False  # its tables may have been dropped

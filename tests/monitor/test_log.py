@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from places import QUICK, Place, now, rows, settled
@@ -12,7 +16,9 @@ from places import QUICK, Place, now, rows, settled
 from mystocks_ingest.errors import Unavailable
 from mystocks_ingest.logs import hide
 from mystocks_ingest.monitor import entries, questions, tables
+from mystocks_ingest.monitor.entries import Entry
 from mystocks_ingest.monitor.log import MonitorLog
+from mystocks_ingest.monitor.spool import FILE, Spool
 from mystocks_ingest.ports import Doing, Operation, Status, Validation
 from mystocks_ingest.schema.tables import Column, Database, Moment, Table
 
@@ -217,3 +223,39 @@ async def test_without_its_database_the_log_keeps_and_says_so(place: Place) -> N
     async with place.log() as log:
         await settled(log)
         assert [r.id for r in await log.operations()] == [ident]
+
+
+async def test_it_is_not_settled_by_a_look_into_the_spool_from_before_the_last_entry(tmp_path: Path) -> None:
+    """The spool is read as empty, and an entry comes before that is known: the order that a busy machine may give."""
+    looking, look_on = threading.Event(), threading.Event()
+
+    class SlowSpool(Spool):
+        def oldest(self, limit: int) -> list[tuple[int, Entry]]:
+            found = super().oldest(limit)
+            looking.set()
+            assert look_on.wait(10)
+            return found
+
+    class SlowStore:
+        name = "a store that holds what it is given once it may"
+        held: ClassVar[list[str]] = []
+        may = asyncio.Event()
+
+        async def prepare(self) -> list[str]:
+            return []
+
+        async def write(self, entries: list[Entry]) -> None:
+            await self.may.wait()
+            self.held.extend(entry.id for entry in entries)
+
+    store = SlowStore()
+    async with MonitorLog(SlowSpool(tmp_path / FILE), store, now=now, limits=QUICK) as log:
+        await asyncio.to_thread(looking.wait, 10)
+        telling = asyncio.create_task(log.record([entries.operated("late", ALTER, Status.SUCCESS)]))
+        await asyncio.sleep(0.05)  # it is in the queue of the spool's thread, behind the look
+        look_on.set()
+        assert await telling
+        assert not await log.settled(0.1)
+        store.may.set()
+        assert await log.settled(10)
+        assert store.held == ["late"]
