@@ -7,7 +7,7 @@ close of the bar before them (or from that close over the change of the adjustme
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -16,11 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.market.calendar import Calendar
-from mystocks_ingest.market.frames import Symbol, Window
-from mystocks_ingest.market.instruments import Instruments
+from mystocks_ingest.market.frames import Symbol
 
-Mask = npt.NDArray[np.bool_]
 Days = npt.NDArray[np.datetime64]
 REFERENCE_TOLERANCE = 0.006  # CNY: the exchange rounds the reference price to a tick
 
@@ -39,75 +36,6 @@ class Gap:
         return f"{self.dataset} {self.symbol} {span} ({len(self.sessions)} sessions)"
 
 
-@dataclass(frozen=True, eq=False)
-class Coverage:
-    """Which (symbol, session) pairs of a dataset exist: a flag per pair, symbols down, sessions across.
-
-    5,400 symbols over ten years are 13 MB.
-    """
-
-    dataset: str
-    symbols: tuple[Symbol, ...]
-    sessions: Days
-    flags: Mask
-
-    @classmethod
-    def none(cls, dataset: str, symbols: Iterable[Symbol], sessions: Sequence[date] | Days) -> Coverage:
-        """Nothing covered yet."""
-        names = tuple(symbols)
-        days = np.asarray(sessions, dtype="datetime64[D]")
-        return cls(dataset, names, days, np.zeros((len(names), len(days)), dtype=np.bool_))
-
-    @classmethod
-    def expected(
-        cls, dataset: str, symbols: Iterable[Symbol], window: Window, calendar: Calendar, instruments: Instruments
-    ) -> Coverage:
-        """Every session of the window on which each symbol was listed; an unknown symbol is expected on all."""
-        empty = cls.none(dataset, symbols, calendar.sessions(window))
-        born, died = instruments.lives(pa.array([str(s) for s in empty.symbols], pa.string()))
-        before = empty.sessions[None, :] < born[:, None]  # NaT compares false: unknown means listed
-        after = empty.sessions[None, :] >= died[:, None]  # the delisting day itself has no trading
-        return cls(dataset, empty.symbols, empty.sessions, ~(before | after))
-
-    def with_rows(self, rows: pa.Table | pa.RecordBatch) -> Coverage:
-        """Also covered: the pairs in ``rows`` (symbol, trade_date). Rows of other symbols or days do not count."""
-        return Coverage(self.dataset, self.symbols, self.sessions, self.flags | self._marked(rows))
-
-    def without(self, rows: pa.Table | pa.RecordBatch) -> Coverage:
-        """Not covered any more: the pairs in ``rows``, as of suspensions from what is expected."""
-        return Coverage(self.dataset, self.symbols, self.sessions, self.flags & ~self._marked(rows))
-
-    def _marked(self, rows: pa.Table | pa.RecordBatch) -> Mask:
-        flags = np.zeros_like(self.flags)
-        if not rows.num_rows or not flags.size:
-            return flags
-        names = pa.array([str(s) for s in self.symbols], pa.string())
-        places = pc.fill_null(pc.index_in(rows["symbol"], value_set=names), -1).to_numpy()
-        days = rows["trade_date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")
-        column = np.minimum(np.searchsorted(self.sessions, days), len(self.sessions) - 1)
-        inside = (places >= 0) & (self.sessions[column] == days)
-        flags[places[inside], column[inside]] = True
-        return flags
-
-    def count(self) -> int:
-        """How many pairs exist."""
-        return int(self.flags.sum())
-
-
-def find_gaps(expected: Coverage, stored: Coverage) -> list[Gap]:
-    """What is expected and not stored, per symbol, neighbouring sessions of one symbol together.
-
-    Both must be over the same symbols and sessions.
-    """
-    missing = expected.flags & ~stored.flags
-    gaps = []
-    for place in np.flatnonzero(missing.any(axis=1)):
-        columns = np.flatnonzero(missing[place])
-        runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
-        gaps += [Gap(expected.dataset, expected.symbols[place], tuple(expected.sessions[run].tolist())) for run in runs]
-    return gaps
-
-
 def explained_by_continuity(
     rows: pa.Table, gaps: Sequence[Gap], factors: pa.Table | None = None
 ) -> tuple[list[Gap], list[Gap]]:
@@ -117,24 +45,20 @@ def explained_by_continuity(
     which explain a reference price lowered by a distribution during the suspension. A gap before the
     first or after the last stored bar has no witness and stays a hole.
     """
-    bars = rows.sort_by([("symbol", "ascending"), ("trade_date", "ascending")]).combine_chunks()
-    spans = _spans(bars["symbol"])
-    days = bars["trade_date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")
-    closes = bars["close"].cast(pa.float64()).to_numpy()
-    references = pc.fill_null(bars["pre_close"].cast(pa.float64()), np.nan).to_numpy()
+    bars = _History(rows)
+    closes = bars.numbers("close")
     jumps = _Factors(factors)
-    explained, holes = [], []
+    explained: list[Gap] = []
+    holes: list[Gap] = []
     for gap in gaps:
-        start, end = spans.get(gap.symbol, (0, 0))
-        after = start + int(np.searchsorted(days[start:end], np.datetime64(gap.sessions[-1]), side="right"))
-        before = start + int(np.searchsorted(days[start:end], np.datetime64(gap.sessions[0]))) - 1
-        witnessed = start <= before and after < end
-        if witnessed and _continues(
-            closes[before], references[after], jumps.change(gap.symbol, days[before], days[after])
-        ):
-            explained.append(gap)
-        else:
+        before = bars.last_before(gap.symbol, np.datetime64(gap.sessions[0]))
+        after = bars.first_after(gap.symbol, np.datetime64(gap.sessions[-1]))
+        if before is None or after is None:
             holes.append(gap)
+            continue
+        change = jumps.change(gap.symbol, bars.days[before], bars.days[after])
+        known = _continues(closes[before], bars.references[after], change)
+        (explained if known else holes).append(gap)
     return explained, holes
 
 
@@ -156,29 +80,52 @@ def contradicted_by_next(rows: pa.RecordBatch, stored: pa.Table, factors: pa.Tab
     unproven = np.flatnonzero(rows.column("pre_close").is_null().to_numpy(zero_copy_only=False))
     if not len(unproven) or not stored.num_rows:
         return {}
-    bars = stored.sort_by([("symbol", "ascending"), ("trade_date", "ascending")]).combine_chunks()
-    spans = _spans(bars["symbol"])
-    days = bars["trade_date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")
-    references = pc.fill_null(bars["pre_close"].cast(pa.float64()), np.nan).to_numpy()
+    bars = _History(stored)
     jumps = _Factors(factors)
     names = rows.column("symbol").to_pylist()
     mine = rows.column("trade_date").cast(pa.int32()).to_numpy().astype("datetime64[D]")
     closes = rows.column("close").to_numpy(zero_copy_only=False)
     found: dict[int, str] = {}
     for row in unproven.tolist():
-        start, end = spans.get(names[row], (0, 0))
-        after = start + int(np.searchsorted(days[start:end], mine[row], side="right"))
+        after = bars.first_after(names[row], mine[row])
         own = row + 1 if row + 1 < len(names) and names[row + 1] == names[row] else None
-        if after >= end or np.isnan(references[after]) or (own is not None and mine[own] < days[after]):
+        if after is None or np.isnan(bars.references[after]) or (own is not None and mine[own] < bars.days[after]):
             continue
-        change = jumps.change(names[row], mine[row], days[after])
-        if not _continues(float(closes[row]), float(references[after]), change):
-            expected = f"{references[after] * change:.4g}" if change != 1.0 else f"{references[after]:.12g}"
+        reference, change = bars.references[after], jumps.change(names[row], mine[row], bars.days[after])
+        if not _continues(float(closes[row]), float(reference), change):
+            expected = f"{reference * change:.4g}" if change != 1.0 else f"{reference:.12g}"
             found[row] = (
-                f"close {closes[row]:.12g} is not the {expected} from which the bar of {days[after]} goes on "
-                f"(pre_close {references[after]:.12g}, factor change {change:.6g})"
+                f"close {closes[row]:.12g} is not the {expected} from which the bar of {bars.days[after]} goes on "
+                f"(pre_close {reference:.12g}, factor change {change:.6g})"
             )
     return found
+
+
+class _History:
+    """Stored daily bars by symbol and day: ``days`` and ``references`` (``pre_close``, NaN for none) in that order."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows.sort_by([("symbol", "ascending"), ("trade_date", "ascending")]).combine_chunks()
+        self._spans = _spans(self._rows["symbol"])
+        self.days: Days = self._rows["trade_date"].cast(pa.int32()).to_numpy().astype("datetime64[D]")
+        self.references = self.numbers("pre_close")
+
+    def numbers(self, name: str) -> npt.NDArray[np.float64]:
+        """A column as float64, NaN for null."""
+        values: npt.NDArray[np.float64] = pc.fill_null(self._rows[name].cast(pa.float64()), np.nan).to_numpy()
+        return values
+
+    def last_before(self, symbol: str, day: np.datetime64) -> int | None:
+        """The place of the symbol's newest bar before ``day``."""
+        start, end = self._spans.get(symbol, (0, 0))
+        at = start + int(np.searchsorted(self.days[start:end], day)) - 1
+        return at if at >= start else None
+
+    def first_after(self, symbol: str, day: np.datetime64) -> int | None:
+        """The place of the symbol's oldest bar after ``day``."""
+        start, end = self._spans.get(symbol, (0, 0))
+        at = start + int(np.searchsorted(self.days[start:end], day, side="right"))
+        return at if at < end else None
 
 
 class _Factors:

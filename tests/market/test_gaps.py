@@ -1,22 +1,14 @@
-from datetime import date
-
 import archives
 import made
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mystocks_ingest.market.frames import Symbol, Window
-from mystocks_ingest.market.gaps import Coverage, contradicted_by_next, explained_by_continuity, find_gaps
+from mystocks_ingest.market.frames import Symbol
+from mystocks_ingest.market.gaps import Gap, contradicted_by_next, explained_by_continuity
 
 CAL = made.calendar("2024-01-01", 60)
 DAYS = CAL.open_days.tolist()
-WINDOW = Window(DAYS[0], CAL.last)
-KNOWN = made.instruments(SH600000=(date(1999, 11, 10), None), SH600001=(DAYS[5], DAYS[20]), SZ000001=(None, None))
-NAMES = [Symbol(s) for s in ("000001.SZ", "600000.SH", "600001.SH")]
-EXPECTED = Coverage.expected("bar_1d", NAMES, WINDOW, CAL, KNOWN)
 
 
 def rows(pairs):
@@ -28,47 +20,21 @@ def rows(pairs):
     )
 
 
-def test_expected_is_every_session_of_each_life():
-    assert EXPECTED.count() == 2 * 59 + 15  # the window leaves out the last session; the delisting day has no bar
-    assert EXPECTED.flags[2].nonzero()[0].tolist() == list(range(5, 20))
-
-
-@given(st.sets(st.tuples(st.sampled_from(NAMES), st.sampled_from(DAYS[:59]))))
-def test_gaps_and_stored_rows_make_up_what_is_expected(stored):
-    held = Coverage.none("bar_1d", NAMES, CAL.sessions(WINDOW)).with_rows(rows(sorted(stored)))
-    gaps = find_gaps(EXPECTED, held)
-    missing = {(gap.symbol, day) for gap in gaps for day in gap.sessions}
-    expected = {(s, d) for i, s in enumerate(NAMES) for j, d in enumerate(DAYS[:59]) if EXPECTED.flags[i, j]}
-    assert missing == expected - stored
-    for gap in gaps:  # sessions of one gap are neighbours
-        places = [DAYS.index(d) for d in gap.sessions]
-        assert places == list(range(places[0], places[0] + len(places)))
-
-
-def test_suspended_sessions_are_not_expected():
-    suspended = rows([("600000.SH", DAYS[3]), ("600000.SH", DAYS[4]), ("300001.SZ", DAYS[4])])
-    left = EXPECTED.without(suspended)
-    assert EXPECTED.count() - left.count() == 2
-    nothing = Coverage.none("bar_1d", NAMES, EXPECTED.sessions)
-    assert [str(g) for g in find_gaps(left, nothing)][1:3] == [
-        f"bar_1d 600000.SH {DAYS[0]}..{DAYS[2]} (3 sessions)",
-        f"bar_1d 600000.SH {DAYS[5]}..{DAYS[58]} (54 sessions)",
-    ]
-
-
 def bars(closes, references, numbers, symbol="600000.SH"):
     table = rows([(symbol, DAYS[n]) for n in numbers])
     return table.append_column("close", pa.array(closes)).append_column("pre_close", pa.array(references, pa.float64()))
 
 
-def gaps_of(table, last=59):
-    names = [Symbol("600000.SH")]
-    full = Coverage.expected("bar_1d", names, Window(DAYS[0], DAYS[last]), CAL, KNOWN)
-    return find_gaps(full, Coverage.none("bar_1d", names, full.sessions).with_rows(table))
+def gaps_of(table, days):
+    """The runs of ``days`` on which the one symbol of ``table`` has no row."""
+    missing = np.flatnonzero(~np.isin(np.array(days, "datetime64[D]"), table["trade_date"].to_numpy()))
+    runs = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1)
+    symbol = Symbol(table["symbol"][0].as_py())
+    return [Gap("bar_1d", symbol, tuple(days[n] for n in run)) for run in runs if len(run)]
 
 
 def split(table, factors=None, last=8):
-    explained, holes = explained_by_continuity(table, gaps_of(table, last), factors)
+    explained, holes = explained_by_continuity(table, gaps_of(table, DAYS[:last]), factors)
     return [[g.sessions for g in part] for part in (explained, holes)]
 
 
@@ -114,17 +80,15 @@ def test_every_real_suspension_is_explained_and_lost_rows_are_holes(shared_data,
     bars = pa.table(
         archives.load(shared_data, f"daily_baostock_unadjusted_original/{name}.feather", archives.BAOSTOCK).rows
     )
-    symbol = Symbol(bars["symbol"][0].as_py())
-    empty = Coverage.none("bar_1d", [symbol], [d for d in days if d <= bars["trade_date"][-1].as_py()])
-    full = Coverage("bar_1d", empty.symbols, empty.sessions, ~empty.flags)
-    gaps = find_gaps(full, empty.with_rows(bars))
+    days = [d for d in days if d <= bars["trade_date"][-1].as_py()]
+    gaps = gaps_of(bars, days)
     assert sum(len(g.sessions) for g in gaps) == suspended
     assert explained_by_continuity(bars, gaps)[1] == []
 
     lost = np.zeros(len(bars), dtype=bool)
     lost[np.random.default_rng(1).choice(np.arange(1, len(bars) - 1), 100, replace=False)] = True
     kept = bars.filter(pa.array(~lost))
-    found = {d for g in explained_by_continuity(kept, find_gaps(full, empty.with_rows(kept)))[1] for d in g.sessions}
+    found = {d for g in explained_by_continuity(kept, gaps_of(kept, days))[1] for d in g.sessions}
     missed = set(bars.filter(pa.array(lost))["trade_date"].to_pylist()) - found
     assert len(missed) <= 6  # a stock closes unchanged on one day in thirty: such a loss looks like a suspension
 

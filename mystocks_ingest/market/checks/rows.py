@@ -19,6 +19,7 @@ from mystocks_ingest.market.frames import Frame, Symbol
 from mystocks_ingest.market.instruments import Instruments
 
 Days = npt.NDArray[np.datetime64]
+Types = npt.NDArray[np.object_]
 _DAY_MS = 24 * 3600 * 1000
 _SHANGHAI_MS = 8 * 3600 * 1000  # China has one zone; its summer time ended in 1991, before the first minute bar
 _ORIGIN = frozenset({"source", "fetched_at"})
@@ -48,6 +49,7 @@ class Keyed:
             keys = [key[order] for key in keys]
             step = np.diff(combined)
         self.frame = frame
+        self.types: Types | None = None  # of the symbols, once ``kinds`` was asked
         self.repeats: Rows = np.flatnonzero(step == 0) + 1
         self.group: npt.NDArray[np.int64] = np.zeros(len(frame), np.int64)
         self.starts: Rows = np.zeros(1 if len(frame) else 0, np.int64)
@@ -202,7 +204,7 @@ def in_time(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> Non
             lambda rows: (f"{dataset.time} {days[r]} is no trading session" for r in rows),
         )
     if traded and context.instruments is not None and len(keyed.symbols):
-        _in_its_life(keyed, days, context.instruments, verdict)
+        _in_its_life(keyed, days, context.instruments, kinds(keyed, context), verdict)
 
 
 def _closed(days: Days, calendar: Calendar | None) -> Mask:
@@ -222,10 +224,10 @@ def on_weekend(days: Days) -> Mask:
     return mask
 
 
-def _in_its_life(keyed: Keyed, days: Days, instruments: Instruments, verdict: Verdict) -> None:
+def _in_its_life(keyed: Keyed, days: Days, instruments: Instruments, types: Types, verdict: Verdict) -> None:
     born, died = instruments.lives(keyed.symbols)
     # An index has history before its launch, a Beijing stock before it moved up to the exchange.
-    exempt = instruments.asset_types(keyed.symbols) == "index"
+    exempt = types == "index"
     early = exempt | pc.ends_with(keyed.symbols, ".BJ").to_numpy(zero_copy_only=False)
     born, died = np.where(early, _NEVER, born), np.where(exempt, _NEVER, died)
     if not np.isnat(born).all():
@@ -258,15 +260,19 @@ def finished(keyed: Keyed, days: Days, verdict: Verdict) -> None:
     )
 
 
-def kinds(keyed: Keyed, context: Context) -> npt.NDArray[np.object_]:
-    """The asset type of each group."""
-    known = context.instruments
-    if known is not None:
-        return known.asset_types(keyed.symbols)
-    return np.array([symbols.asset_type_of(Symbol(s)) for s in keyed.symbols.to_pylist()], dtype=np.object_)
+def kinds(keyed: Keyed, context: Context) -> Types:
+    """The asset type of each group; looked up once a frame."""
+    if keyed.types is None:
+        known = context.instruments
+        if known is not None:
+            keyed.types = known.asset_types(keyed.symbols)
+        else:
+            named = [symbols.asset_type_of(Symbol(s)) for s in keyed.symbols.to_pylist()]
+            keyed.types = np.array(named, dtype=np.object_)
+    return keyed.types
 
 
-def among(types: npt.NDArray[np.object_], wanted: Collection[str]) -> Mask:
+def among(types: Types, wanted: Collection[str]) -> Mask:
     """Which groups are of the ``wanted`` types."""
     mask = np.zeros(len(types), dtype=np.bool_)
     for kind in wanted:
