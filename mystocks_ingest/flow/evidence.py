@@ -111,7 +111,7 @@ async def settle_explained(wanted: Dataset, ledger: Ledger, run: Run, sink: Sink
         query = Query(symbols=tuple(ledger.symbols[r] for r in rows.tolist()), columns=_WITNESS)
         bars = await sink.read(tables.holder(BAR_1D), query)
         factors = await sink.read(tables.holder(ADJ_FACTOR), replace(query, columns=()))
-        gaps = list(ledger.gaps(rows, unexplained))
+        gaps = ledger.gaps(rows, unexplained)
         explained, _ = explained_by_continuity(bars, gaps, factors)
         for gap in explained:
             ledger.settle(ledger.cells(pa.array([gap.symbol] * len(gap.sessions)), pa.array(gap.sessions, pa.date32())))

@@ -8,7 +8,7 @@ is known not to exist; only done cells enter a checkpoint, so a checkpoint never
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import cached_property
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Symbol, Window
-from mystocks_ingest.market.gaps import Gap
+from mystocks_ingest.market.gaps import Coverage, Gap, find_gaps
 from mystocks_ingest.ports import Checkpoint
 
 Mask = npt.NDArray[np.bool_]
@@ -106,13 +106,11 @@ class Ledger:
         mask: Mask = votes >= 2
         return mask
 
-    def gaps(self, rows: npt.NDArray[np.intp], mask: Mask) -> Iterator[Gap]:
-        """The runs of ``mask`` in these rows."""
-        for row in rows.tolist():
-            columns = np.flatnonzero(mask[row])
-            for run in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1):
-                if len(run):
-                    yield Gap(self.dataset, self.symbols[row], tuple(self._days[c] for c in run.tolist()))
+    def gaps(self, rows: npt.NDArray[np.intp], mask: Mask) -> list[Gap]:
+        """The runs of ``mask`` in these rows, as far as they are not done."""
+        symbols = tuple(self.symbols[row] for row in rows.tolist())
+        expected = Coverage(self.dataset, symbols, self.sessions, mask[rows])
+        return find_gaps(expected, replace(expected, flags=self.done[rows]))
 
     def settle(self, cells: Cells) -> None:
         """These cells are done."""

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from mystocks_ingest.market.frames import Symbol
 
 Days = npt.NDArray[np.datetime64]
+Mask = npt.NDArray[np.bool_]
 REFERENCE_TOLERANCE = 0.006  # CNY: the exchange rounds the reference price to a tick
 
 
@@ -34,6 +35,31 @@ class Gap:
         first, last = self.sessions[0], self.sessions[-1]
         span = f"{first}" if first == last else f"{first}..{last}"
         return f"{self.dataset} {self.symbol} {span} ({len(self.sessions)} sessions)"
+
+
+@dataclass(frozen=True, eq=False)
+class Coverage:
+    """Which (symbol, session) pairs of a dataset there are: a flag per pair, symbols down, sessions across."""
+
+    dataset: str
+    symbols: tuple[Symbol, ...]
+    sessions: Days
+    flags: Mask
+
+
+def find_gaps(expected: Coverage, stored: Coverage) -> list[Gap]:
+    """What is expected and not stored, per symbol, neighbouring sessions of one symbol together.
+
+    Both must be over the same symbols and sessions.
+    """
+    missing = expected.flags & ~stored.flags
+    days: list[date] = expected.sessions.astype("datetime64[D]").tolist()
+    gaps = []
+    for row in np.flatnonzero(missing.any(axis=1)).tolist():
+        columns = np.flatnonzero(missing[row])
+        runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
+        gaps += [Gap(expected.dataset, expected.symbols[row], tuple(days[c] for c in run.tolist())) for run in runs]
+    return gaps
 
 
 def explained_by_continuity(

@@ -3,9 +3,11 @@ import made
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import arrays
 
 from mystocks_ingest.market.frames import Symbol
-from mystocks_ingest.market.gaps import Gap, contradicted_by_next, explained_by_continuity
+from mystocks_ingest.market.gaps import Coverage, Gap, contradicted_by_next, explained_by_continuity, find_gaps
 
 CAL = made.calendar("2024-01-01", 60)
 DAYS = CAL.open_days.tolist()
@@ -18,6 +20,23 @@ def rows(pairs):
             "trade_date": pa.array([d for _, d in pairs], pa.date32()),
         }
     )
+
+
+FLAGS = arrays(np.bool_, (3, 20))
+
+
+@given(FLAGS, FLAGS)
+def test_gaps_and_what_is_stored_make_up_what_is_expected(expected, stored):
+    names, days = tuple(Symbol(s) for s in ("000001.SZ", "600000.SH", "600001.SH")), CAL.open_days[:20]
+    gaps = find_gaps(*(Coverage("bar_1d", names, days, flags) for flags in (expected, stored)))
+    missing = {(gap.symbol, day) for gap in gaps for day in gap.sessions}
+    assert missing == {(names[i], DAYS[j]) for i, j in np.argwhere(expected & ~stored)}
+    assert len({(gap.symbol, gap.sessions[0]) for gap in gaps}) == len(gaps)
+    for gap in gaps:  # sessions of one gap are neighbours, and the next ones are none of it
+        first, last = DAYS.index(gap.sessions[0]), DAYS.index(gap.sessions[-1])
+        assert DAYS[first : last + 1] == list(gap.sessions)
+        beside = DAYS[max(first - 1, 0) : first] + DAYS[last + 1 : last + 2]
+        assert not {(gap.symbol, day) for day in beside} & missing
 
 
 def bars(closes, references, numbers, symbol="600000.SH"):
