@@ -22,6 +22,7 @@ def _config(arguments: argparse.Namespace) -> SimConfig:
     if arguments.config:
         given = json.loads(arguments.config)
         given["end"] = date.fromisoformat(given["end"])
+        given["calendar_until"] = date.fromisoformat(given["calendar_until"])
         start = given["clock_start"]
         given["clock_start"] = datetime.fromisoformat(start) if start else None
         given["recorded"] = Path(given["recorded"]) if given["recorded"] else None
@@ -39,7 +40,7 @@ def _arguments() -> argparse.Namespace:
         description="A simulated exchange behind loopback servers that speak the three vendors' protocols.",
         epilog="Prints one line of JSON: the environment for a client, and SIM_CONTROL, an address at which "
         'POST /fault {"vendor", "kind", "times", "match", "options"}, POST /clear, '
-        'POST /clock {"moment", "speed"}, /kinds, /calls and /hits work.',
+        'POST /clock {"moment", "speed"}, /shown, /kinds, /calls and /hits work.',
     )
     parser.add_argument("--stocks", type=int, default=default.stocks, help="number of stocks (%(default)s)")
     parser.add_argument("--sessions", type=int, default=default.sessions, help="number of sessions (%(default)s)")

@@ -19,6 +19,9 @@ class Clock:
     def __init__(self, moment: datetime, speed: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._behind, self._half = timedelta(), False
+        self._held: datetime | None = None
+        self.shown: dict[str, list[str]] = {}
+        """The moments of the answers made so far, by api, as ISO texts."""
         self.set(moment, speed)
 
     def set(self, moment: datetime | None = None, speed: float | None = None) -> None:
@@ -35,6 +38,8 @@ class Clock:
     @property
     def true(self) -> datetime:
         """The exchange's time, aware UTC."""
+        if self._held is not None:
+            return self._held
         return self._moment + timedelta(seconds=(self._monotonic() - self._since) * self.speed)
 
     @property
@@ -49,9 +54,17 @@ class Clock:
 
     @contextmanager
     def behind(self, seconds: float, *, half: bool = False) -> Iterator[None]:
-        """The answer made inside is ``seconds`` old; or, by ``half``, that of every other symbol."""
+        """The answer made inside is ``seconds`` old; or, by ``half``, that of every other symbol.
+
+        It is of one moment, however long it takes to make.
+        """
+        self._held = self.true
         self._behind, self._half = timedelta(seconds=seconds), half
         try:
             yield
         finally:
-            self._behind, self._half = timedelta(), False
+            self._behind, self._half, self._held = timedelta(), False, None
+
+    def note(self, api: str) -> None:
+        """Remember that an answer of ``moment`` was made."""
+        self.shown.setdefault(api, []).append(self.moment.isoformat())

@@ -14,7 +14,7 @@ from mystocks_ingest.sim.web import HttpReply, HttpRequest
 
 
 class Control:
-    """POST /fault, POST /clear, POST /clock, /calls, /hits and /kinds; bodies and answers are JSON."""
+    """POST /fault, POST /clear, POST /clock, /shown, /calls, /hits and /kinds; bodies and answers are JSON."""
 
     def __init__(self, book: FaultBook, vendors: Mapping[str, Listener], clock: Clock | None = None) -> None:
         self.book, self.vendors, self.clock = book, vendors, clock
@@ -31,6 +31,8 @@ class Control:
                     return await self._clear(content.get("vendor"))
                 case "clock":
                     return self._set(content.get("moment"), content.get("speed"))
+                case "shown":
+                    return _json({} if self.clock is None else self.clock.shown)
                 case "calls":
                     return _json(self.book.calls)
                 case "hits":

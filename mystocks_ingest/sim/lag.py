@@ -14,14 +14,15 @@ _SECONDS = 30.0
 
 
 @contextmanager
-def lagging(clock: Clock, faults: Sequence[Fault]) -> Iterator[None]:
-    """The answer made inside is as old as the faults want it."""
-    for fault in faults:
-        if fault.kind in ("stale", "out_of_order"):
-            with clock.behind(fault.number("seconds", _SECONDS), half=fault.kind == "out_of_order"):
-                yield
-            return
-    yield
+def lagging(clock: Clock, api: str, faults: Sequence[Fault]) -> Iterator[None]:
+    """The answer made inside is as old as the faults want it; its moment is noted unless it is not of one."""
+    late = next((f for f in faults if f.kind in ("stale", "out_of_order")), None)
+    seconds = late.number("seconds", _SECONDS) if late is not None else 0.0
+    half = late is not None and late.kind == "out_of_order"
+    with clock.behind(seconds, half=half):
+        if not half and not any(f.kind == "repeated" for f in faults):
+            clock.note(api)
+        yield
 
 
 class Repeats:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from mystocks_ingest.sim.bars import Bars, select
 from mystocks_ingest.sim.clock import ZONE
 from mystocks_ingest.sim.minutes import minute_bars
 from mystocks_ingest.sim.noise import F64, I64, uniform
 
 if TYPE_CHECKING:
-    from mystocks_ingest.sim.market import Bars, Market
+    from mystocks_ingest.sim.market import Market
 
 AUCTION_SECOND = (9 * 60 + 25) * 60
 _OPEN, _NOON, _AFTERNOON, _CLOSE = (9 * 3600 + 1800, 11 * 3600 + 1800, 13 * 3600, 15 * 3600)
@@ -62,7 +63,7 @@ class LiveSession:
         if second < AUCTION_SECOND:
             return None
         column, elapsed = _column(second)
-        day = _take(self.day, rows)
+        day = select(self.day, rows)
         offsets = self._offsets(rows, column) if column else np.zeros((len(rows), _EVENTS))
         happened = (offsets <= elapsed).sum(axis=1)
         price, volume, amount = self._trades(rows, column)
@@ -152,8 +153,11 @@ def _column(second: int) -> tuple[int, int]:
     return (240, 60) if inside == _CLOSE - _AFTERNOON else (121 + inside // 60, inside % 60)
 
 
-def _take(bars: Bars, rows: I64) -> Bars:
-    return replace(bars, **{n: getattr(bars, n)[rows] for n in bars.__dataclass_fields__})
+def mixed(older: State, newer: State) -> State:
+    """Every other symbol of ``older``, the rest of ``newer``."""
+    odd = older.bars.i % 2 == 1
+    both = {n: np.where(odd, getattr(older.bars, n), getattr(newer.bars, n)) for n in Bars.__dataclass_fields__}
+    return State(Bars(**both), np.where(odd, older.second, newer.second), np.where(odd, older.stamp, newer.stamp))
 
 
 def second_of(moment: datetime) -> tuple[np.datetime64, int]:

@@ -9,26 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mystocks_ingest.market import datasets
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.sim import listing as listings
 from mystocks_ingest.sim import prices as walk
+from mystocks_ingest.sim import snapshot
+from mystocks_ingest.sim.bars import Bars, Bools, Period, by_period, valuations
+from mystocks_ingest.sim.canonical import Columns, shanghai, tabled
 from mystocks_ingest.sim.clock import Clock
 from mystocks_ingest.sim.holidays import LAST, Days, sessions
-from mystocks_ingest.sim.live import AUCTION_SECOND, LiveSession, State, second_of
+from mystocks_ingest.sim.live import AUCTION_SECOND, LiveSession, State, mixed, second_of
 from mystocks_ingest.sim.minutes import MinuteBars, minute_bars
 from mystocks_ingest.sim.noise import F64, I64, normal, uniform
 
-SOURCE = "sim"
 CLOSE_SECOND = 15 * 3600
-Bools = npt.NDArray[np.bool_]
-Period = Literal["1w", "1mo"]
 
 
 @dataclass(frozen=True)
@@ -39,33 +37,8 @@ class MarketConfig:
     stocks: int = 60
     sessions: int = 480
     end: date = date(2026, 6, 30)
+    calendar_until: date = LAST  # the last day of which the vendors know whether it is a session
     odd_lots: bool = True  # volumes that are no multiple of 100, as tushare and baostock show them
-
-
-@dataclass(frozen=True)
-class Bars:
-    """Daily bars of the pairs (i, t); prices in ticks, volume in shares, amount in yuan."""
-
-    i: I64
-    t: I64
-    open: I64
-    high: I64
-    low: I64
-    close: I64
-    ref: I64  # pre_close: the reference price, ex-right on ex-right days
-    up: I64
-    down: I64
-    volume: I64
-    amount: F64
-    tick: F64
-
-    def price(self, ticks: I64) -> F64:
-        """Yuan; a quotient of integers, so that the nearest double prints as the decimal price."""
-        return np.asarray(ticks / np.round(1.0 / self.tick))
-
-    @property
-    def change_percent(self) -> F64:
-        return np.asarray((self.close - self.ref) / self.ref * 100.0)
 
 
 class Market:
@@ -169,7 +142,7 @@ class Market:
         if ahead is None:
             return state, rows
         later = session.state(second_of(ahead)[1], rows[rows >= 0])
-        return (later, rows) if state is None or later is None else (_mixed(state, later), rows)
+        return (later, rows) if state is None or later is None else (mixed(state, later), rows)
 
     # -- rows -----------------------------------------------------------------------------------------------------
     def pairs(self, who: I64, start: int, stop: int, *, traded: bool = True) -> tuple[I64, I64]:
@@ -275,37 +248,7 @@ class Market:
 
     def aggregate(self, who: I64, period: Period) -> Bars:
         """Weekly or monthly bars of the instruments ``who``; ``t`` is the period's last session."""
-        bars = self.bars(*self.pairs(who, 0, self.closed))
-        label, last = self._periods(period)
-        keep = last[label[bars.t]] >= 0
-        key = bars.i * (int(label.max()) + 1) + label[bars.t]
-        bars = _select(bars, keep)
-        key = key[keep]
-        start = np.flatnonzero(np.r_[True, key[1:] != key[:-1]]) if len(key) else np.empty(0, dtype=np.int64)
-        end = np.r_[start[1:], len(key)] - 1 if len(key) else start
-        if not len(key):
-            return bars
-        return Bars(
-            bars.i[start], last[label[bars.t[start]]], bars.open[start], np.maximum.reduceat(bars.high, start),
-            np.minimum.reduceat(bars.low, start), bars.close[end], bars.ref[start], bars.up[start], bars.down[start],
-            np.add.reduceat(bars.volume, start), np.add.reduceat(bars.amount, start), bars.tick[start],
-        )  # fmt: skip
-
-    def _periods(self, period: Period) -> tuple[I64, I64]:
-        """Label of each session's period; last session number of each label, -1 where it is not over yet."""
-        every = self.calendar_days
-        weekly = (every - np.timedelta64(4, "D")).astype("datetime64[W]").astype(np.int64)  # 1970-01-01 was a Thursday
-        monthly = every.astype("datetime64[M]").astype(np.int64)
-        raw = (weekly if period == "1w" else monthly)[self.begin :]
-        raw = raw - raw[0]
-        inside = raw[: len(self.days)]
-        last = np.full(int(raw.max()) + 1, -1, dtype=np.int64)
-        last[inside] = np.arange(len(inside))
-        last[inside[self.closed :]] = -1
-        after = self.begin + len(self.days)
-        if after < len(every) and raw[len(self.days)] == inside[-1]:
-            last[inside[-1]] = -1
-        return inside, last
+        return by_period(self, who, period)
 
     def instruments(self, asset_types: tuple[str, ...] = ("stock", "index", "etf")) -> pa.Table:
         """INSTRUMENT."""
@@ -328,7 +271,7 @@ class Market:
     def calendar(self, first: date | None = None, last: date | None = None) -> pa.Table:
         """CALENDAR of exchange SH: every day, open or not, to the end of the last known year."""
         start = np.datetime64(first or self.first_day)
-        days = np.arange(start, np.datetime64(last or LAST) + 1)
+        days = np.arange(start, np.datetime64(last or self.config.calendar_until) + 1)
         columns = {
             "exchange": pa.array(["SH"] * len(days), pa.string()),
             "trade_date": pa.array(days),
@@ -381,35 +324,10 @@ class Market:
 
     def basics(self, i: I64, t: I64) -> dict[str, pa.Array]:
         """The number columns of DAILY_BASIC for the pairs (i, t); a ratio to a loss is null."""
-        own, bars = self.listing, self.bars(i, t)
-        close = bars.price(bars.close)
-        floating, total = own.float_shares[i], own.total_shares[i]
-        free = floating // 20_000 * 10_000 + 10_000
-        eps, loss = own.eps[i], own.eps[i] <= 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            pe = np.round(close / eps, 4)
-        return {
-            "turnover": pa.array(np.round(bars.volume / floating * 100, 4)),
-            "turnover_free": pa.array(np.round(bars.volume / free * 100, 4)),
-            "volume_ratio": pa.array(np.round(0.5 + uniform(self.config.seed, 70, i, t), 2)),
-            "pe": pa.array(pe, mask=loss),
-            "pe_ttm": pa.array(np.round(pe * 0.97, 4), mask=loss),
-            "pb": pa.array(np.round(close / own.book[i], 4)),
-            "ps": pa.array(np.round(close / own.book[i] * 0.8, 4)),
-            "ps_ttm": pa.array(np.round(close / own.book[i] * 0.78, 4)),
-            "dividend_yield": pa.array(np.round(np.abs(eps) / close * 30, 4), mask=loss),
-            "dividend_yield_ttm": pa.array(np.round(np.abs(eps) / close * 28, 4), mask=loss),
-            "total_shares": pa.array(total.astype(np.float64)),
-            "float_shares": pa.array(floating.astype(np.float64)),
-            "free_shares": pa.array(free.astype(np.float64)),
-            "total_value": pa.array(np.round(close * total, 2)),
-            "float_value": pa.array(np.round(close * floating, 2)),
-        }
+        return valuations(self, i, t)
 
     def quotes(self) -> pa.Table:
         """QUOTE after the close of the last session, or now: five levels; an empty side at a price limit."""
-        from mystocks_ingest.sim import snapshot  # noqa: PLC0415  (the snapshot is computed from this class)
-
         if self.clock is not None:
             return self.quotes_at(self.clock.moment)
         return self._table(datasets.QUOTE, snapshot.quote_columns(self))
@@ -419,8 +337,6 @@ class Market:
 
         ``ts`` is the second of the symbol's last trade.
         """
-        from mystocks_ingest.sim import snapshot  # noqa: PLC0415
-
         state, _ = self._state(moment, np.arange(len(self.listing)))
         if state is None:
             return datasets.QUOTE.schema.empty_table()
@@ -431,8 +347,6 @@ class Market:
 
         Without a clock that is a modest picture of two trades a minute.
         """
-        from mystocks_ingest.sim import snapshot  # noqa: PLC0415
-
         number = self.number[symbol]
         if day is None and self.clock is None:
             return self._table(datasets.TICK, snapshot.tick_columns(self, number))
@@ -460,37 +374,5 @@ class Market:
     def symbol_column(self, i: I64) -> pa.Array:
         return self._symbol_pool.take(pa.array(i))
 
-    def _table(self, dataset: Dataset, columns: dict[str, pa.Array | F64 | I64]) -> pa.Table:
-        size = len(next(iter(columns.values())))
-        arrays = []
-        for f in dataset.schema:
-            if f.name in columns:
-                array = pa.array(columns[f.name]).cast(f.type)
-            elif f.name == "source":
-                array = pa.repeat(pa.scalar(SOURCE), size)
-            elif f.name == "fetched_at":
-                array = pa.repeat(pa.scalar(self.fetched_at, f.type), size)
-            elif f.name == "provisional":
-                array = pa.repeat(pa.scalar(value=False), size)
-            else:
-                array = pa.nulls(size, f.type)
-            arrays.append(array)
-        table = pa.Table.from_arrays(arrays, schema=dataset.schema)
-        return table.sort_by([(k, "ascending") for k in dataset.key])
-
-
-def shanghai(naive: npt.NDArray[np.datetime64]) -> pa.Array:
-    """Wall-clock times of the exchange as aware time stamps (China has kept UTC+8 throughout these years)."""
-    utc = naive.astype("datetime64[ms]") - np.timedelta64(8, "h")
-    return pa.array(utc).cast(pa.timestamp("ms", tz=datasets.SHANGHAI))
-
-
-def _select(bars: Bars, keep: Bools) -> Bars:
-    return Bars(**{name: getattr(bars, name)[keep] for name in Bars.__dataclass_fields__})
-
-
-def _mixed(older: State, newer: State) -> State:
-    """Every other symbol of ``older``, the rest of ``newer``."""
-    odd = older.bars.i % 2 == 1
-    both = {n: np.where(odd, getattr(older.bars, n), getattr(newer.bars, n)) for n in Bars.__dataclass_fields__}
-    return State(Bars(**both), np.where(odd, older.second, newer.second), np.where(odd, older.stamp, newer.stamp))
+    def _table(self, dataset: Dataset, columns: Columns) -> pa.Table:
+        return tabled(dataset, columns, self.fetched_at)

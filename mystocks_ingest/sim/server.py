@@ -41,13 +41,14 @@ class SimConfig(MarketConfig):
     def to_json(self) -> str:
         return json.dumps(
             asdict(self)
-            | {"end": self.end.isoformat(), "recorded": self.recorded and str(self.recorded)}
+            | {"end": self.end.isoformat(), "calendar_until": self.calendar_until.isoformat()}
+            | {"recorded": self.recorded and str(self.recorded)}
             | {"clock_start": self.clock_start and self.clock_start.isoformat()}
         )
 
     @property
     def market(self) -> MarketConfig:
-        return MarketConfig(self.seed, self.stocks, self.sessions, self.end, self.odd_lots)
+        return MarketConfig(self.seed, self.stocks, self.sessions, self.end, self.calendar_until, self.odd_lots)
 
     def clock(self, market: Market) -> Clock:
         """The clock of a live market, started."""
@@ -119,6 +120,14 @@ class Sim:
         """
         answer = await self._ask("clock", {"moment": moment and moment.isoformat(), "speed": speed})
         return datetime.fromisoformat(str(answer["moment"]))
+
+    async def shown(self) -> dict[str, list[datetime]]:
+        """Live: the exchange's moments that the answers made so far were of: api (``rt_k``) -> in their order.
+
+        Answers that a fault ``repeated`` or made of several ages are not among them.
+        """
+        answer = await self._ask("shown", {})
+        return {api: [datetime.fromisoformat(str(moment)) for moment in moments] for api, moments in answer.items()}
 
     async def calls(self) -> dict[str, dict[str, int]]:
         """Requests received so far: vendor -> api -> count."""

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from mystocks_ingest.sim.canonical import shanghai
 from mystocks_ingest.sim.live import LiveSession, State, stamps
 from mystocks_ingest.sim.noise import F64, I64, uniform
 
 if TYPE_CHECKING:
-    from mystocks_ingest.sim.market import Bars, Market
+    from mystocks_ingest.sim.bars import Bars
+    from mystocks_ingest.sim.market import Market
 
 LEVELS = 5
 
 
 def quote_columns(market: Market) -> dict[str, pa.Array | F64 | I64]:
     """Columns of QUOTE at 15:00:00 of the last session, for stocks and ETFs that traded."""
-    from mystocks_ingest.sim.market import shanghai  # noqa: PLC0415  (market imports this module lazily, too)
-
     t = len(market.days) - 1
     who = np.concatenate([market.kind("stock"), market.kind("etf")])
     bars = market.bars(*market.pairs(who, t, t + 1))
@@ -29,16 +29,12 @@ def quote_columns(market: Market) -> dict[str, pa.Array | F64 | I64]:
 
 def live_columns(market: Market, day: np.datetime64, state: State) -> dict[str, pa.Array | F64 | I64]:
     """Columns of QUOTE while the session runs."""
-    from mystocks_ingest.sim.market import shanghai  # noqa: PLC0415
-
     known = {"symbol": market.symbol_column(state.bars.i), "ts": shanghai(stamps(day, state.second))}
     return known | _state(market.config.seed, state.bars, state.stamp)
 
 
 def live_tick_columns(market: Market, session: LiveSession, i: int, second: int) -> dict[str, pa.Array | F64 | I64]:
     """Columns of TICK: the trades of one symbol until ``second`` of the day."""
-    from mystocks_ingest.sim.market import shanghai  # noqa: PLC0415
-
     when, ticks, shares, yuan = session.trades(int(session.row[i]), second)
     up = np.diff(ticks, prepend=ticks[:1])
     return {
@@ -78,8 +74,6 @@ def _state(seed: int, bars: Bars, stamp: I64) -> dict[str, pa.Array | F64 | I64]
 
 def tick_columns(market: Market, i: int) -> dict[str, pa.Array | F64 | I64]:
     """Columns of TICK: two trades a minute, the opening auction as one; sums are those of the day."""
-    from mystocks_ingest.sim.market import shanghai  # noqa: PLC0415
-
     traded = np.flatnonzero(market.prices.traded[:, i])
     t = traded[-1:]
     bars = market.minutes(i, t, "1m")

@@ -12,7 +12,9 @@ from mystocks_ingest.errors import Unsupported
 from mystocks_ingest.market.datasets import BAR_1D, DATASETS, SUSPENSION, Dataset
 from mystocks_ingest.market.frames import Frame, Request
 from mystocks_ingest.ports import Offer, Rate
-from mystocks_ingest.sim.market import SOURCE, Bars, Market
+from mystocks_ingest.sim.bars import Bars
+from mystocks_ingest.sim.canonical import SOURCE
+from mystocks_ingest.sim.market import Market
 from mystocks_ingest.sim.noise import I64
 
 _LISTED = frozenset({"stock", "etf", "index"})

@@ -223,3 +223,33 @@ async def test_a_clock_that_runs_moves_the_quotes():
         second = await rt_k(sim)
         assert first != second
         assert all(second[s][2] >= row[2] for s, row in first.items())
+
+
+async def test_the_simulator_says_of_which_moments_its_answers_were():
+    async with running(LIVE) as sim:
+        assert await sim.shown() == {}
+        moments = [moment(sim.market, clock) for clock in ("10:17:21", "10:17:24")]
+        for at in moments:
+            await sim.clock(at)
+            await rt_k(sim)
+        await sim.fault("tushare", "stale", seconds=60)
+        await rt_k(sim)
+        for kind in ("out_of_order", "repeated"):
+            await sim.fault("tushare", kind, seconds=60)
+            await rt_k(sim)
+        assert await sim.shown() == {"rt_k": [*moments, moments[-1] - timedelta(seconds=60)]}
+
+
+async def test_the_vendors_calendars_can_end_earlier_than_the_truth_is_known():
+    until = datetime(2026, 6, 30, tzinfo=ZONE).date()
+    async with running(SimConfig(seed=11, stocks=12, sessions=30, calendar_until=until)) as sim:
+        assert sim.market.calendar()["trade_date"][-1].as_py() == until
+        vendors = await Vendors(sim.environment).open()
+        try:
+            answer = await vendors.call("tushare", "trade_cal", start_date="20260620", end_date="20261231")
+            days = [dict(zip(answer["columns"], row, strict=True))["cal_date"] for row in answer["rows"]]
+            assert (min(days), max(days), len(days)) == ("20260620", "20260630", 11)
+            answer = await vendors.call("akshare", "tool_trade_date_hist_sina")
+            assert str(answer["rows"][-1][0])[:10] == str(until)
+        finally:
+            await vendors.aclose()

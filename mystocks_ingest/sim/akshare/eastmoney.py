@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from mystocks_ingest.sim.akshare.wire import Asked, of_rows
 from mystocks_ingest.sim.answers import Answer, Cell
-from mystocks_ingest.sim.market import Bars, Market
+from mystocks_ingest.sim.bars import Bars
+from mystocks_ingest.sim.market import Market
 from mystocks_ingest.sim.minutes import MinuteBars
 from mystocks_ingest.sim.noise import F64, I64
 

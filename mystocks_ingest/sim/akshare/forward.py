@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mystocks_ingest.sim.answers import Cell
-from mystocks_ingest.sim.market import Bars, Market
+from mystocks_ingest.sim.bars import Bars
+from mystocks_ingest.sim.market import Market
 from mystocks_ingest.sim.noise import F64, I64
 
 _PRICES = ("open", "high", "low", "close")

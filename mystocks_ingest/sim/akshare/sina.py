@@ -28,6 +28,7 @@ class SinaTables:
         match asked.api:
             case "sina/calendar":
                 days = self.market.calendar_days
+                days = days[days <= np.datetime64(self.market.config.calendar_until)]
                 return Answer(("d",), (np.datetime_as_string(days, "D").tolist(),), time="d")
             case "sina/count":
                 return of_rows(("symbol",), [], note=len(self._listed()))

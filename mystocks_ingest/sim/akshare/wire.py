@@ -102,7 +102,7 @@ class Akshare:
             return HttpReply(f"no such site here: {where}".encode(), 404, "text/plain; charset=utf-8", acting)
         if self.clock is None:
             return _reply(site, asked, acting)
-        with lagging(self.clock, acting):
+        with lagging(self.clock, api, acting):
             return self._last.given((api, repr(asked)), _reply(site, asked, acting), acting)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from mystocks_ingest.sim.answers import Answer, Cell
 from mystocks_ingest.sim.baostock.wire import Refusal
+from mystocks_ingest.sim.bars import Bars
 from mystocks_ingest.sim.holidays import LAST
-from mystocks_ingest.sim.market import Bars, Market
+from mystocks_ingest.sim.market import Market
 from mystocks_ingest.sim.noise import F64, I64
 
 _PRICES = ("open", "high", "low", "close")
@@ -240,7 +241,8 @@ class MarketTables:
     # -- lists ----------------------------------------------------------------------------------------------------
     def _trade_dates(self, start: str, end: str) -> Answer:
         first = max(np.datetime64(start or "2015-01-01"), self.market.calendar_days[0])
-        days = np.arange(first, min(np.datetime64(end or LAST), np.datetime64(LAST)) + 1)
+        until = np.datetime64(self.market.config.calendar_until)
+        days = np.arange(first, min(np.datetime64(end or LAST), until) + 1)
         flags = np.where(np.isin(days, self.market.calendar_days), "1", "0").tolist()
         return Answer(("calendar_date", "is_trading_day"), ([str(d) for d in days], flags), time="calendar_date")
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.sim.answers import Answer, Cell
-from mystocks_ingest.sim.market import Bars, Market, Period
+from mystocks_ingest.sim.bars import Bars, Period
+from mystocks_ingest.sim.market import Market
 from mystocks_ingest.sim.noise import I64
 from mystocks_ingest.sim.tushare.lists import Lists, chosen, day_of, session_range
 from mystocks_ingest.sim.tushare.wire import Params, Refusal
@@ -232,7 +233,7 @@ class MarketTables:
     # -- reference ------------------------------------------------------------------------------------------------
     def _trade_cal(self, params: Params) -> Answer:
         days = self.market.calendar_days
-        every = np.arange(days[0], np.datetime64("2026-12-31") + 1)
+        every = np.arange(days[0], np.datetime64(self.market.config.calendar_until) + 1)
         position = np.searchsorted(days, every)  # of the first session not before the day
         opened = days[np.minimum(position, len(days) - 1)] == every
         chosen = np.ones(len(every), dtype=np.bool_)

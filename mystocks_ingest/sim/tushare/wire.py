@@ -76,7 +76,7 @@ class Tushare:
         acting = tuple(self.faults.draw("tushare", api))
         if self.clock is None:
             return self._reply(api, request, acting)
-        with lagging(self.clock, acting):
+        with lagging(self.clock, api, acting):
             return self._last.given((api, request.body), self._reply(api, request, acting), acting)
 
     def _reply(self, api: str, request: HttpRequest, acting: tuple[Fault, ...]) -> HttpReply:
