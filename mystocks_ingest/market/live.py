@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,10 @@ from mystocks_ingest.market.frames import Frame
 Integers = npt.NDArray[np.int64]
 Prices = npt.NDArray[np.float64]
 Marks = npt.NDArray[np.bool_]
+Number = TypeVar("Number", np.int64, np.float64)
 _PRIME = np.uint64(0x100000001B3)
 _UNTOLD = frozenset({"symbol", "ts", "source", "fetched_at"})  # what may differ without being news
+_NEVER = np.iinfo(np.int64).min
 _DAY_MS = 24 * 3600 * 1000
 _SHANGHAI_MS = 8 * 3600 * 1000
 FROM_QUOTES = "quotes"
@@ -53,6 +55,29 @@ class Known(Protocol):
         ...
 
 
+class Symbols:
+    """The symbols met so far, each with its place. Who holds arrays by place widens them when there are more."""
+
+    def __init__(self) -> None:
+        self._met: pa.Array = pa.array([], pa.string())
+
+    def places(self, symbols: pa.Array) -> Integers:
+        """Where each of ``symbols`` is; new ones get the next places."""
+        found = pc.index_in(symbols, value_set=self._met)
+        if found.null_count:
+            self._met = pa.concat_arrays([self._met, symbols.filter(found.is_null()).unique()])
+            found = pc.index_in(symbols, value_set=self._met)
+        places: Integers = found.to_numpy().astype(np.int64)
+        return places
+
+    def at(self, places: Integers) -> pa.Array:
+        """The symbols at ``places``."""
+        return self._met.take(pa.array(places))
+
+    def __len__(self) -> int:
+        return len(self._met)
+
+
 class Latest:
     """The newest state of each symbol: quotes or books. Not for two callers at once.
 
@@ -60,7 +85,7 @@ class Latest:
     """
 
     def __init__(self) -> None:
-        self._symbols: pa.Array = pa.array([], pa.string())
+        self._symbols = Symbols()
         self._held: dict[str, Integers] = {name: np.empty(0, np.int64) for name in ("ts", "volume", "digest", "bad")}
 
     def news(self, frame: Frame) -> News:
@@ -93,15 +118,8 @@ class Latest:
         self._held["volume"][place], self._held["digest"][place] = _volume(rows), _digest(rows)
 
     def _places(self, symbols: pa.Array) -> Integers:
-        """Where each symbol's state is held; new symbols get a place."""
-        found = pc.index_in(symbols, value_set=self._symbols)
-        if found.null_count:
-            fresh = symbols.filter(found.is_null()).unique()
-            self._symbols = pa.concat_arrays([self._symbols, fresh])
-            none = np.full(len(fresh), np.iinfo(np.int64).min)
-            self._held = {name: np.concatenate([values, none]) for name, values in self._held.items()}
-            found = pc.index_in(symbols, value_set=self._symbols)
-        places: Integers = found.to_numpy().astype(np.int64)
+        places = self._symbols.places(symbols)
+        self._held = {name: _wider(values, len(self._symbols), _NEVER) for name, values in self._held.items()}
         return places
 
 
@@ -109,7 +127,7 @@ class Trades:
     """The last trade of each symbol. A vendor answers each time with the session's trades so far, in their order."""
 
     def __init__(self) -> None:
-        self._symbols: pa.Array = pa.array([], pa.string())
+        self._symbols = Symbols()
         self._last = np.empty(0, np.int64)
 
     def news(self, frame: Frame) -> News:
@@ -129,13 +147,8 @@ class Trades:
                 np.maximum.at(self._last, place, _trade(frame.rows))
 
     def _places(self, symbols: pa.Array) -> Integers:
-        found = pc.index_in(symbols, value_set=self._symbols)
-        if found.null_count:
-            fresh = symbols.filter(found.is_null()).unique()
-            self._symbols = pa.concat_arrays([self._symbols, fresh])
-            self._last = np.concatenate([self._last, np.full(len(fresh), np.iinfo(np.int64).min)])
-            found = pc.index_in(symbols, value_set=self._symbols)
-        places: Integers = found.to_numpy().astype(np.int64)
+        places = self._symbols.places(symbols)
+        self._last = _wider(self._last, len(self._symbols), _NEVER)
         return places
 
 
@@ -148,7 +161,7 @@ class MinuteBars:
 
     def __init__(self) -> None:
         self._dataset = DATASETS["bar_1m"]
-        self._symbols: pa.Array = pa.array([], pa.string())
+        self._symbols = Symbols()
         self._label = np.empty(0, np.int64)  # the end of the bar under way, ms; negative: it was given out; 0: none yet
         self._prices = np.empty((4, 0))  # open, high, low, close
         self._totals = np.empty((4, 0))  # volume and amount: before the bar, and now
@@ -223,7 +236,7 @@ class MinuteBars:
         if not len(place):
             return None
         columns: dict[str, pa.Array] = {
-            "symbol": self._symbols.take(pa.array(place)),
+            "symbol": self._symbols.at(place),
             "bar_time": pa.array(self._label[place], pa.timestamp("ms", tz="UTC")),
             **{name: pa.array(self._prices[i, place]) for i, name in enumerate(("open", "high", "low", "close"))},
             "volume": pa.array(volume.astype(np.int64)),
@@ -239,18 +252,20 @@ class MinuteBars:
         return Frame(self._dataset, FROM_QUOTES, fetched_at, rows.take(order))
 
     def _places(self, symbols: pa.Array) -> Integers:
-        found = pc.index_in(symbols, value_set=self._symbols)
-        if found.null_count:
-            fresh = symbols.filter(found.is_null()).unique()
-            self._symbols = pa.concat_arrays([self._symbols, fresh])
-            self._label = np.concatenate([self._label, np.zeros(len(fresh), np.int64)])
-            self._prices = np.concatenate([self._prices, np.full((4, len(fresh)), np.nan)], axis=1)
-            self._totals = np.concatenate([self._totals, np.zeros((4, len(fresh)))], axis=1)
-            self._range = np.concatenate([self._range, np.zeros((2, len(fresh)))], axis=1)
-            self._heard = np.concatenate([self._heard, np.full(len(fresh), -1)])
-            found = pc.index_in(symbols, value_set=self._symbols)
-        places: Integers = found.to_numpy().astype(np.int64)
+        places, count = self._symbols.places(symbols), len(self._symbols)
+        self._label, self._heard = _wider(self._label, count, 0), _wider(self._heard, count, -1)
+        self._prices = _wider(self._prices, count, np.nan)
+        self._totals, self._range = _wider(self._totals, count, 0.0), _wider(self._range, count, 0.0)
         return places
+
+
+def _wider(values: npt.NDArray[Number], count: int, fill: float) -> npt.NDArray[Number]:
+    """``values`` with ``count`` places along the last axis; new ones hold ``fill``."""
+    missing = count - values.shape[-1]
+    if not missing:
+        return values
+    new = np.full((*values.shape[:-1], missing), fill, values.dtype)
+    return np.concatenate([values, new], axis=-1)
 
 
 def once(rows: pa.RecordBatch) -> pa.RecordBatch:
