@@ -140,6 +140,41 @@ async def test_of_a_damaged_file_every_readable_record_is_carried_over(tmp_path:
     assert spool.damage[0].split()[-1].startswith(str(tmp_path / "spool-damaged-")), "the damaged file is kept"
 
 
+async def test_a_damaged_file_s_unusable_records_are_set_aside_and_counted(tmp_path: Path) -> None:
+    async with Spool(tmp_path) as spool:
+        for first in range(0, 4000, 10):
+            await spool.put(TICKS, batch(first))
+    path = tmp_path / FILE
+    content = bytearray(path.read_bytes())
+    torn = content.rfind("平安银行".encode())  # in the bytes of one record
+    content[torn] ^= 1
+    content[len(content) // 2 // 4096 * 4096 : len(content) // 2 // 4096 * 4096 + 4096] = os.urandom(4096)
+    path.write_bytes(content)
+    async with Spool(tmp_path) as spool:
+        found = await everything(spool, TICKS)
+        assert spool.levels[TICKS].quarantined >= 1
+        assert 3000 < len(found) < 4000
+        assert " set aside" in spool.damage[0]
+
+
+@pytest.mark.parametrize("moved", [0, 1, 2])
+async def test_a_crash_while_a_mended_file_takes_its_place_is_made_good_at_the_next_start(
+    tmp_path: Path, moved: int
+) -> None:
+    """Three renames: the damaged file's, its log's, and then the mended one's into their place."""
+    async with Spool(tmp_path / "mended") as spool:
+        await spool.put(TICKS, batch(0))
+    (tmp_path / "mended" / FILE).rename(tmp_path / "spool-mended.sqlite")
+    for part in (FILE, f"{FILE}-wal")[moved:]:
+        (tmp_path / part).write_bytes(b"damaged")
+    async with Spool(tmp_path) as spool:
+        assert await everything(spool, TICKS) == list(range(10))
+        await spool.put(BARS, batch(20))
+    assert not (tmp_path / "spool-mended.sqlite").exists()
+    async with Spool(tmp_path) as spool:
+        assert await everything(spool, BARS) == list(range(20, 30))
+
+
 async def fill(spool: Spool) -> int:
     kept = 0
     try:

@@ -9,11 +9,9 @@ as a whole every record that can still be read is carried over into a new one, a
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +23,15 @@ import pyarrow as pa
 from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Spooled
+from mystocks_ingest.spool.salvage import checksum, salvaged
 
 T = TypeVar("T")
+Body = bytes  # of a record
 log = get("spool")
 
 FILE = "spool.sqlite"
+_MENDING = "spool-mending.sqlite"  # what is carried over of a damaged file
+_MENDED = "spool-mended.sqlite"  # the same, whole: it is to take the damaged one's place
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, at TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -40,6 +42,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT, at TEXT, rows INTEGER, reason TEXT NOT NULL, body BLOB
 );
 """
+_SUFFIXES = ("", "-wal", "-shm")
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -67,7 +70,8 @@ class Spool:
         self.most_bytes = most_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
-        self._levels: dict[str, Level] = {}
+        self._levels: dict[str, Level] = {}  # replaced as a whole, on the spool's thread, once a transaction is durable
+        self._draft: dict[str, Level] = {}  # as they will be then
         self.damage: list[str] = []  # sentences for people: what was found broken since the spool was opened
 
     async def __aenter__(self) -> Self:
@@ -103,22 +107,8 @@ class Spool:
     async def put(self, target: str, rows: pa.RecordBatch) -> None:
         """Keep ``rows``; durable on return. Raises Full when they do not fit."""
         body = await asyncio.to_thread(_packed, rows)
-        if self.bytes + len(body) > self.most_bytes:
-            raise Full(
-                f"the spool {self._path} is full ({self.bytes / 1e6:.0f} of {self.most_bytes / 1e6:.0f} MB wait)"
-            )
         at = datetime.now(UTC)
-        values = (target, at.isoformat(), rows.num_rows, _checksum(body), body)
-        insert = "INSERT INTO record (target, at, rows, checksum, body) VALUES (?, ?, ?, ?, ?)"
-        await self._run(lambda file: file.execute(insert, values))
-        level = self._levels.get(target, Level())
-        self._levels[target] = replace(
-            level,
-            records=level.records + 1,
-            rows=level.rows + rows.num_rows,
-            bytes=level.bytes + len(body),
-            oldest=level.oldest or at,
-        )
+        await self._run(lambda file: self._insert(file, target, at, rows.num_rows, body))
 
     async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:
         """The oldest records of a target, at least one where there is any, together at most ``most_rows``."""
@@ -127,39 +117,15 @@ class Spool:
 
     async def done(self, records: Sequence[Spooled]) -> None:
         """These are durable elsewhere: forget them."""
-        await self._forget([r.id for r in records])
+        if records:
+            await self._run(lambda file: self._forget(file, [r.id for r in records]))
 
     async def drop_oldest(self, target: str, *, least_bytes: int) -> int:
         """Make room at the cost of the target's oldest records; how many rows that were."""
-
-        def choose(file: sqlite3.Connection) -> list[tuple[int, int, int]]:
-            chosen, size = [], 0
-            ordered = file.execute("SELECT id, rows, length(body) FROM record WHERE target = ? ORDER BY id", (target,))
-            for number, rows, length in ordered:
-                if size >= least_bytes:
-                    break
-                chosen.append((number, rows, length))
-                size += length
-            return chosen
-
-        chosen = await self._run(choose)
-        await self._forget([number for number, _, _ in chosen])
-        dropped = sum(rows for _, rows, _ in chosen)
+        dropped = await self._run(lambda file: self._drop(file, target, least_bytes))
         if dropped:
-            level = self._levels[target]
-            self._levels[target] = replace(level, dropped_rows=level.dropped_rows + dropped)
             log.warning("rows.dropped", target=target, rows=dropped, why="the spool is full")
         return dropped
-
-    async def _forget(self, numbers: Sequence[int]) -> None:
-        def forget(file: sqlite3.Connection) -> None:
-            file.executemany("DELETE FROM record WHERE id = ?", [(n,) for n in numbers])
-
-        if numbers:
-            await self._run(forget)
-            await self._run(self._count)
-            if not any(level.records for level in self._levels.values()):
-                await self._run(_shrink)
 
     # on the spool's thread -----------------------------------------------------------------------------------------
 
@@ -174,17 +140,28 @@ class Spool:
                 raise Full(f"the disk of the spool {self._path} is full: free space") from exc
             if isinstance(exc, sqlite3.OperationalError) and "malformed" not in str(exc):
                 raise Unavailable(f"the spool {self._path} cannot be used: {exc}") from exc
-            self._mend(str(exc))
+            try:
+                self._mend(str(exc))
+            except (sqlite3.OperationalError, OSError) as second:  # the damaged file is where it was
+                raise Full(f"the spool {self._path} is damaged and cannot be mended now: {second}") from second
             return self._once(work)
 
     def _once(self, work: Callable[[sqlite3.Connection], T]) -> T:
         file = self._file or self._open()
+        self._draft = dict(self._levels)
         with file:  # one transaction
-            return work(file)
+            found = work(file)
+        emptied = _some(self._levels) and not _some(self._draft)
+        self._levels = self._draft
+        if emptied:
+            _shrink(file)
+        return found
 
     def _open(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.with_name(_MENDED).exists():
+                self._take_over()
             file = sqlite3.connect(self._path, check_same_thread=False, timeout=0)
         except (OSError, sqlite3.OperationalError) as exc:
             raise ConfigError(
@@ -199,7 +176,7 @@ class Spool:
             file.executescript(_SCHEMA)
             _require_sound(file)
             self._file = file
-            self._count(file)
+            self._levels = self._counted(file)
         except sqlite3.OperationalError as exc:
             file.close()
             if "locked" in str(exc):
@@ -216,14 +193,65 @@ class Spool:
             self._file.close()
             self._file = None
 
-    def _count(self, file: sqlite3.Connection) -> None:
+    def _insert(self, file: sqlite3.Connection, target: str, at: datetime, rows: int, body: Body) -> None:
+        if self.bytes + len(body) > self.most_bytes:
+            raise Full(
+                f"the spool {self._path} is full ({self.bytes / 1e6:.0f} of {self.most_bytes / 1e6:.0f} MB wait)"
+            )
+        insert = "INSERT INTO record (target, at, rows, checksum, body) VALUES (?, ?, ?, ?, ?)"
+        file.execute(insert, (target, at.isoformat(), rows, checksum(body), body))
+        level = self._draft.get(target, Level())
+        self._draft[target] = replace(
+            level,
+            records=level.records + 1,
+            rows=level.rows + rows,
+            bytes=level.bytes + len(body),
+            oldest=level.oldest or at,
+        )
+
+    def _forget(self, file: sqlite3.Connection, numbers: Sequence[int]) -> None:
+        """Delete these records and take them off the levels."""
+        gone: dict[str, tuple[int, int, int]] = {}
+        for number in numbers:
+            delete = "DELETE FROM record WHERE id = ? RETURNING target, rows, length(body)"
+            for target, rows, size in file.execute(delete, (number,)).fetchall():
+                before = gone.get(target, (0, 0, 0))
+                gone[target] = (before[0] + 1, before[1] + rows, before[2] + size)
+        for target, (records, rows, size) in gone.items():
+            level = self._draft[target]
+            self._draft[target] = replace(
+                level,
+                records=level.records - records,
+                rows=level.rows - rows,
+                bytes=level.bytes - size,
+                oldest=_oldest(file, target),
+            )
+
+    def _drop(self, file: sqlite3.Connection, target: str, least_bytes: int) -> int:
+        chosen, size, dropped = [], 0, 0
+        ordered = file.execute("SELECT id, rows, length(body) FROM record WHERE target = ? ORDER BY id", (target,))
+        for number, rows, length in ordered:
+            if size >= least_bytes:
+                break
+            chosen.append(number)
+            size += length
+            dropped += rows
+        ordered.close()
+        self._forget(file, chosen)
+        if dropped:
+            level = self._draft[target]
+            self._draft[target] = replace(level, dropped_rows=level.dropped_rows + dropped)
+        return dropped
+
+    def _counted(self, file: sqlite3.Connection) -> dict[str, Level]:
+        """The levels as the file has them: every record is looked at."""
         kept = "SELECT target, count(*), sum(rows), sum(length(body)), min(at) FROM record GROUP BY target"
         aside = dict(file.execute("SELECT coalesce(target, '?'), count(*) FROM quarantine GROUP BY 1").fetchall())
         found = {
             target: Level(records, rows, size, datetime.fromisoformat(oldest))
             for target, records, rows, size, oldest in file.execute(kept)
         }
-        self._levels = {
+        return {
             target: replace(
                 found.get(target, Level()),
                 dropped_rows=self._levels.get(target, Level()).dropped_rows,
@@ -235,12 +263,12 @@ class Spool:
     def _read(self, file: sqlite3.Connection, target: str, most_rows: int) -> Iterator[Spooled]:
         total, spoilt = 0, []
         ordered = "SELECT id, at, rows, checksum, body FROM record WHERE target = ? ORDER BY id"
-        for number, at, rows, checksum, body in file.execute(ordered, (target,)):
+        for number, at, rows, stated, body in file.execute(ordered, (target,)):
             if total and total + rows > most_rows:
                 break
             reason = "its bytes do not bear its checksum"
             batch = None
-            if _checksum(body) == checksum:
+            if checksum(body) == stated:
                 try:
                     batch = _unpacked(body)
                 except (pa.ArrowException, OSError, StopIteration) as exc:
@@ -259,80 +287,88 @@ class Spool:
             "WHERE id = ?",
             (reason, number),
         )
-        file.execute("DELETE FROM record WHERE id = ?", (number,))
+        self._forget(file, [number])
+        level = self._draft[target]
+        self._draft[target] = replace(level, quarantined=level.quarantined + 1)
         self._report(f"record {number} for {target} was set aside: {reason}")
-        self._count(file)
 
     def _mend(self, why: str) -> None:
-        """Begin a new file with every record of the damaged one that can be read."""
+        """Begin a new file with every record of the damaged one that can be read; nothing is moved before it is whole."""
         self._close()
+        mending = self._path.with_name(_MENDING)
+        _remove(mending)
+        saved, lost = _carried_over(self._path, mending)
+        mending.rename(self._path.with_name(_MENDED))
+        damaged = self._take_over()
+        self._open()
+        aside = f", {lost} were set aside" if lost else ""
+        self._report(
+            f"the file was damaged ({why}): {saved} records could be read{aside}; the rest is kept in {damaged}"
+        )
+
+    def _take_over(self) -> Path:
+        """Put the mended file in the damaged one's place; where that is now. A crash amid it is made good at the start."""
         damaged = self._path.with_name(f"spool-damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.sqlite")
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in _SUFFIXES:
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
                 part.rename(damaged.with_name(damaged.name + suffix))
-        file = self._open()
-        saved = 0
-        with file:
-            for row in _salvaged(damaged):
-                file.execute("INSERT INTO record (target, at, rows, checksum, body) VALUES (?, ?, ?, ?, ?)", row)
-                saved += 1
-        self._count(file)
-        self._report(f"the file was damaged ({why}): {saved} records could be read; the rest is kept in {damaged}")
+        self._path.with_name(_MENDED).rename(self._path)
+        return damaged
 
     def _report(self, text: str) -> None:
         self.damage.append(text)
         log.error("spool.damaged", path=str(self._path), what=text)
 
 
-def _salvaged(path: Path) -> Iterator[tuple[object, ...]]:
-    """The records of a damaged file that can be read and bear their checksum, in order."""
-    _lengthen(path)
-    with closing(sqlite3.connect(path)) as file:
-        number, last = 0, _last_id(file)
-        while number < last:
-            try:
-                row = file.execute(
-                    "SELECT id, target, at, rows, checksum, body FROM record WHERE id > ? ORDER BY id LIMIT 1",
-                    (number,),
-                ).fetchone()
-            except sqlite3.DatabaseError:
-                number += 1  # on a page that cannot be read: feel for its end
-                continue
-            if row is None:
-                return
-            if not isinstance(row[0], int) or row[0] <= number:  # a damaged page may say anything
-                number += 1
-                continue
-            number = row[0]
-            if isinstance(row[5], bytes) and _checksum(row[5]) == row[4]:
-                yield row[1:]
+def _carried_over(damaged: Path, mended: Path) -> tuple[int, int]:
+    """How many records of ``damaged`` are in the new file ``mended``, and how many in its quarantine."""
+    saved = lost = 0
+    file = sqlite3.connect(mended)
+    try:
+        file.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        file.execute("PRAGMA synchronous = FULL")
+        file.executescript(_SCHEMA)
+        with file:
+            for found in salvaged(damaged):
+                if found.sound:
+                    file.execute(
+                        "INSERT INTO record (target, at, rows, checksum, body) VALUES (?, ?, ?, ?, ?)",
+                        (found.target, found.at, found.rows, found.checksum, found.body),
+                    )
+                    saved += 1
+                else:
+                    reason = "its bytes do not bear its checksum" if found.body is not None else "it cannot be read"
+                    file.execute(
+                        "INSERT INTO quarantine (target, at, rows, reason, body) VALUES (?, ?, ?, ?, ?)",
+                        (found.target, found.at, found.rows, reason, found.body),
+                    )
+                    lost += 1
+    finally:
+        file.close()
+    return saved, lost
 
 
-def _lengthen(path: Path) -> None:
-    """Of a file that was cut off SQLite reads nothing; with zeros in place of what is gone, all pages that are left."""
-    with path.open("r+b") as file:
-        head = file.read(100)
-        size = int.from_bytes(head[16:18], "big")
-        wanted = int.from_bytes(head[28:32], "big") * (65536 if size == 1 else size)
-        if head.startswith(b"SQLite format 3") and path.stat().st_size < wanted:
-            file.truncate(wanted)
+def _remove(path: Path) -> None:
+    for suffix in _SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _last_id(file: sqlite3.Connection) -> int:
-    for question in ("SELECT seq FROM sqlite_sequence WHERE name = 'record'", "SELECT max(id) FROM record"):
-        try:
-            found = file.execute(question).fetchone()
-        except sqlite3.DatabaseError as exc:
-            log.warning("spool.unreadable", what=question, reason=str(exc))
-            continue
-        if found is not None and found[0] is not None:
-            return int(found[0])
-    return 0
+def _oldest(file: sqlite3.Connection, target: str) -> datetime | None:
+    row = file.execute("SELECT at FROM record WHERE target = ? ORDER BY id LIMIT 1", (target,)).fetchone()
+    return datetime.fromisoformat(row[0]) if row is not None else None
+
+
+def _some(levels: Mapping[str, Level]) -> bool:
+    return any(level.records for level in levels.values())
 
 
 def _shrink(file: sqlite3.Connection) -> None:
-    file.execute("PRAGMA incremental_vacuum")
+    """Give the room of a file that holds nothing back to the disk; ``execute`` would free a single page."""
+    try:
+        file.executescript("PRAGMA incremental_vacuum")
+    except sqlite3.OperationalError as exc:
+        log.warning("spool.unshrunk", reason=str(exc))
 
 
 def _require_sound(file: sqlite3.Connection) -> None:
@@ -356,7 +392,3 @@ def _packed(rows: pa.RecordBatch) -> bytes:
 def _unpacked(body: bytes) -> pa.RecordBatch:
     with pa.ipc.open_stream(body) as reader:
         return reader.read_next_batch()
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=16).digest()
