@@ -2,7 +2,8 @@
 
 A source that fails rests, longer each time, and the next one is asked; one that is limited or has banned us rests until
 the time it named, and with it its whole family. Only rows that are news travel on to the checks and the tables; only
-those that were stored are held, so that what could not be stored is news again at the next poll.
+those that were stored are held, so that what could not be stored is news again at the next poll. Bars under way are
+kept in a file as well, so that a restart within a minute tears none.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Unavailable, Unsupported, outcome_of
 from mystocks_ingest.flow.ingest import Ingest
@@ -19,13 +24,16 @@ from mystocks_ingest.logs import get
 from mystocks_ingest.market import sessions
 from mystocks_ingest.market.datasets import QUOTE, TICK, Dataset
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
-from mystocks_ingest.market.live import Known, Latest, MinuteBars, Trades
+from mystocks_ingest.market.live import Known, Latest, Trades
+from mystocks_ingest.market.minute_bars import MinuteBars
 from mystocks_ingest.ports import Source
 
 log = get("live")
 
 _FIRST_REST, _LONGEST_REST = timedelta(seconds=3), timedelta(minutes=5)
 _DENIED_REST = timedelta(hours=1)
+_FIRST_TRADE = time(9, 25)  # the opening auction's; before it a vendor shows the trades of the day before, or none
+_SAVED_AGAIN = timedelta(seconds=1)
 
 
 @dataclass
@@ -56,24 +64,30 @@ class _Rest:
 
 @dataclass
 class Collector:
-    """Polls live datasets. ``bars``: build minute bars from quotes, for want of a vendor's."""
+    """Polls live datasets. ``bars``: build minute bars from quotes, for want of a vendor's.
+
+    ``memory``: the file of the bars under way, for the next start; None: they end with this process.
+    """
 
     sources: Mapping[str, Source]
     ingest: Ingest
     now: Callable[[], datetime]
     bars: bool = False
+    memory: Path | None = None
     figures: dict[str, Figures] = field(default_factory=dict)
     _known: dict[str, Known] = field(default_factory=dict)
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
-    _looked: datetime | None = None  # when quotes were last answered
-    _resting: dict[str, _Rest] = field(default_factory=dict)
-    _minutes: MinuteBars = field(default_factory=MinuteBars)
+    _resting: dict[tuple[str, str], _Rest] = field(default_factory=dict)  # source; dataset, or empty: all of them
+    _minutes: MinuteBars | None = None
+    _saved: datetime | None = None
 
     async def poll(self, wanted: Dataset, *, order: Sequence[str] = (), symbols: tuple[Symbol, ...] = ()) -> str:
         """Ask once; the reason why nobody answered, empty when somebody did. Raises Unavailable (no table takes rows).
 
         ``order`` names the sources to ask, first the preferred; empty: all. No symbols: the whole market.
         """
+        if wanted == TICK and self.now().astimezone(sessions.ZONE).time() < _FIRST_TRADE:
+            return ""
         seen = self.figures.setdefault(wanted.name, Figures())
         seen.polls += 1
         day = sessions.today(self.now())
@@ -83,8 +97,8 @@ class Collector:
             source = self.sources.get(name)
             if source is None or wanted.name not in source.offers:
                 continue
-            rest = self._resting.get(name)
-            if rest is not None and rest.until > self.now():
+            rest = self._rests(name, wanted)
+            if rest is not None:
                 reasons.append(f"{name} rests until {rest.until:%H:%M:%S} ({rest.reason})")
                 continue
             began = self.now()
@@ -93,10 +107,11 @@ class Collector:
             except Unavailable:
                 raise
             except IngestError as exc:
-                self._failed(source, exc)
+                self._failed(source, wanted, exc)
                 reasons.append(f"{name}: {outcome_of(exc)}: {exc}")
                 continue
-            self._resting.pop(name, None)
+            for part in ("", wanted.name):
+                self._resting.pop((name, part), None)
             seen.source, seen.seconds = name, (self.now() - began).total_seconds()
             return ""
         seen.failed += 1
@@ -104,30 +119,31 @@ class Collector:
 
     async def flush(self) -> None:
         """Store the bars under way that have ended: after each minute without quotes, and at the session's end."""
+        if self._minutes is None:
+            return
         done = self._minutes.flush(self.now())
         if done is not None:
             await self.ingest.take(done, None, now=self.now())
+            await self._save(self._minutes)
 
     @property
     def resting(self) -> Mapping[str, str]:
         """The sources that are left alone now, and why."""
-        return {name: rest.reason for name, rest in self._resting.items() if rest.until > self.now()}
+        return {name: rest.reason for (name, _), rest in self._resting.items() if rest.until > self.now()}
+
+    def _rests(self, name: str, wanted: Dataset) -> _Rest | None:
+        """Why ``name`` is not to be asked for it now."""
+        rests = (self._resting.get((name, part)) for part in ("", wanted.name))
+        return max((r for r in rests if r is not None and r.until > self.now()), key=lambda r: r.until, default=None)
 
     async def _ask(self, source: Source, request: Request, seen: Figures) -> None:
         turn = self._turns.setdefault(request.dataset.name, asyncio.Lock())
         async for frame in source.fetch(request):
             if frame.dataset == request.dataset:
                 async with turn:
-                    self._look(request.dataset)
                     await self._store(frame, source, seen)
-
-    def _look(self, dataset: Dataset) -> None:
-        """Tell the bars when nobody looked at the market for longer than a bar."""
-        if not self.bars or dataset != QUOTE:
-            return
-        before, self._looked = self._looked, self.now()
-        if not sessions.within_a_bar(before, self._looked):
-            self._minutes.lost(self._looked)
+        if request.dataset == QUOTE and not request.symbols and self._minutes is not None:
+            self._minutes.looked(self.now())
 
     async def _store(self, frame: Frame, source: Source, seen: Figures) -> None:
         known = self._known.setdefault(frame.dataset.name, Trades() if frame.dataset == TICK else Latest())
@@ -137,28 +153,75 @@ class Collector:
         ).items():
             setattr(seen, name, getattr(seen, name) + count)
         if not len(found.frame):
+            await self._build(frame, found.frame, ())
             return
         taken = await self.ingest.take(found.frame, source.offers[frame.dataset.name], now=self.now())
         known.hold(taken.accepted, taken.turned_down)
         seen.news += len(taken.accepted)
         seen.refused += sum(taken.refused.values())
         seen.last_news = self.now()
-        if self.bars and frame.dataset == QUOTE and len(taken.accepted):
-            done = self._minutes.take(taken.accepted)
-            if done is not None:
-                await self.ingest.take(done, None, now=self.now())
+        await self._build(frame, taken.accepted, taken.turned_down)
 
-    def _failed(self, source: Source, exc: IngestError) -> None:
+    async def _build(self, shown: Frame, stored: Frame, turned_down: Sequence[Frame]) -> None:
+        """Count quotes into their bars, and store the bars that are complete by that."""
+        if not self.bars or shown.dataset != QUOTE:
+            return
+        if self._minutes is None:
+            self._minutes = await asyncio.to_thread(_recalled, self.memory)
+        rows = shown.rows
+        for refused in turned_down:  # what nobody took was not seen
+            rows = rows.filter(pc.invert(pc.is_in(rows.column("symbol"), refused.rows.column("symbol"))))
+        self._minutes.look(rows, self.now())
+        if not len(stored):
+            return
+        done = self._minutes.take(stored)
+        if done is not None:
+            await self.ingest.take(done, None, now=self.now())
+        await self._save(self._minutes)
+
+    async def _save(self, minutes: MinuteBars) -> None:
+        """Keep the bars under way; not for every frame of a poll."""
+        now = self.now()
+        if self.memory is None or (self._saved is not None and timedelta() <= now - self._saved < _SAVED_AGAIN):
+            return
+        self._saved = now
+        try:
+            await asyncio.to_thread(_kept, minutes.state, self.memory)
+        except OSError as exc:
+            log.warning("bars.unsaved", reason=str(exc), instead="a restart now would leave out the minute under way")
+
+    def _failed(self, source: Source, wanted: Dataset, exc: IngestError) -> None:
         reason = f"{outcome_of(exc)}: {exc}"
-        held = self._resting.get(source.name)
+        held = self._resting.get((source.name, ""))
+        rests = (source.name, "")
         length = held.length if held is not None else _FIRST_REST
         match exc:
             case Limited():
                 names = [n for n, s in self.sources.items() if isinstance(exc, Banned) and s.family == source.family]
                 for name in names or [source.name]:
-                    self._resting[name] = _Rest(exc.until, reason)
+                    self._resting[name, ""] = _Rest(exc.until, reason)
             case Denied() | Unsupported():
-                self._resting[source.name] = _Rest(self.now() + _DENIED_REST, reason)
+                rests = (source.name, wanted.name)
+                self._resting[rests] = _Rest(self.now() + _DENIED_REST, reason)
             case _:
-                self._resting[source.name] = _Rest(self.now() + length, reason, min(length * 2, _LONGEST_REST))
-        log.warning("source.rested", source=source.name, reason=reason, until=self._resting[source.name].until)
+                self._resting[rests] = _Rest(self.now() + length, reason, min(length * 2, _LONGEST_REST))
+        log.warning("source.rested", source=source.name, reason=reason, until=self._resting[rests].until)
+
+
+def _recalled(file: Path | None) -> MinuteBars:
+    """The bars that were under way when ``file`` was written; new ones where there is none that can be read."""
+    if file is None or not file.exists():
+        return MinuteBars()
+    try:
+        return MinuteBars.restored(pa.ipc.open_file(file.read_bytes()).read_all())
+    except (OSError, ValueError, KeyError) as exc:  # pa.ArrowInvalid is a ValueError
+        log.warning("bars.forgotten", reason=str(exc), instead="the minute under way is left out")
+        return MinuteBars()
+
+
+def _kept(state: pa.Table, file: Path) -> None:
+    """Whole or not at all. After a power cut an older one may be there: then the minutes since are left out."""
+    written = file.with_suffix(".new")
+    with pa.ipc.new_file(written, state.schema) as out:
+        out.write_table(state)
+    written.replace(file)

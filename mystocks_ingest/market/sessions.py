@@ -111,19 +111,3 @@ def label_of(moment: time, interval: str) -> time:
     if moment > time(11, 30) and moment < time(13):
         found = MORNING[1]
     return time(found // 60, found % 60)
-
-
-def within_a_bar(before: datetime | None, now: datetime) -> bool:
-    """Whether one bar of 1m at most has begun between the two moments (aware). None: nobody looked before that day."""
-    begin = 0
-    if before is not None and today(before) == today(now):
-        begin = _bar_number(before)
-    return _bar_number(now) - begin <= 1
-
-
-def _bar_number(now: datetime) -> int:
-    """How many one-minute bars of the day have begun: 0 before 09:30, 120 at lunch, 240 from 14:59."""
-    local = now.astimezone(ZONE)
-    seconds = local.hour * 3600 + local.minute * 60 + local.second
-    passed = sum(min(max(seconds - start * 60, 0), (end - start) * 60) for start, end in (MORNING, AFTERNOON))
-    return -(-passed // 60)

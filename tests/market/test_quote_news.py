@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from mystocks_ingest.market.datasets import QUOTE, TICK
 from mystocks_ingest.market.frames import Frame
-from mystocks_ingest.market.live import FROM_QUOTES, Latest, MinuteBars, News, Trades
-from mystocks_ingest.market.sessions import ZONE, label_of, within_a_bar
+from mystocks_ingest.market.live import Latest, News, Trades
+from mystocks_ingest.market.minute_bars import FROM_QUOTES, MinuteBars
+from mystocks_ingest.market.sessions import ZONE, label_of
 
 
 def at(text: str, day: int = 8) -> datetime:
@@ -26,6 +27,23 @@ def quotes(*rows: tuple, open_price: float = 10.0, **more: float) -> Frame:
         for s, ts, last, volume in rows
     ]  # fmt: skip
     return Frame(QUOTE, "x", max(r[1] for r in rows).astimezone(UTC), pa.RecordBatch.from_pylist(made, schema=schema))
+
+
+def shown(bars: MinuteBars, frame: Frame) -> Frame | None:
+    """The whole market was looked at a second before, and now ``frame`` is shown."""
+    bars.looked(frame.fetched_at - timedelta(seconds=1))
+    return gap(bars, frame)
+
+
+def gap(bars: MinuteBars, frame: Frame) -> Frame | None:
+    """Nobody looked since whatever was told before; now ``frame`` is shown."""
+    bars.look(frame.rows, frame.fetched_at)
+    return bars.take(frame)
+
+
+def flushed(bars: MinuteBars, moment: datetime) -> Frame | None:
+    bars.looked(moment)
+    return bars.flush(moment)
 
 
 def symbols(frame: Frame) -> list[str]:
@@ -85,8 +103,8 @@ def test_of_a_symbol_that_is_in_an_answer_twice_the_newer_row_is_held():
     twice = quotes(("A", at("09:31:06"), 10.2, 600), ("B", at("09:31:06"), 5.0, 10), ("A", at("09:31:03"), 10.1, 500))
     stored(latest, twice)
     assert latest.news(quotes(("A", at("09:31:09"), 10.2, 600))).unchanged == 1
-    bars.take(twice)
-    assert table([bars.take(quotes(("A", at("09:33:00"), 10.2, 700)))]) == [
+    shown(bars, twice)
+    assert table([shown(bars, quotes(("A", at("09:33:00"), 10.2, 700)))]) == [
         ("A", "09:32", 10.0, 10.2, 10.0, 10.2, 600, 6120.0)
     ]
 
@@ -124,8 +142,8 @@ def test_bars_follow_the_quotes_and_the_last_one_is_flushed():
     bars = MinuteBars()
     seen = [("09:25:00", 10.1, 100), ("09:30:30", 10.3, 300), ("09:31:00", 10.2, 400), ("09:31:03", 10.0, 450),
             ("09:31:40", 10.4, 500), ("09:33:10", 10.2, 600)]  # fmt: skip
-    frames = [bars.take(quotes(("A", at(t), last, volume))) for t, last, volume in seen]
-    frames.append(bars.flush(at("15:05:00")))
+    frames = [shown(bars, quotes(("A", at(t), last, volume))) for t, last, volume in seen]
+    frames.append(flushed(bars, at("15:05:00")))
     assert table(frames) == [
         ("A", "09:31", 10.0, 10.3, 10.0, 10.2, 400, 4080.0),
         ("A", "09:32", 10.0, 10.4, 10.0, 10.4, 100, 5200.0 - 4080.0),
@@ -135,74 +153,128 @@ def test_bars_follow_the_quotes_and_the_last_one_is_flushed():
     assert last is not None
     assert last.source == FROM_QUOTES
     assert last.rows.column("provisional").to_pylist() == [True]
-    assert bars.flush(at("15:05:00")) is None
+    assert flushed(bars, at("15:05:00")) is None
 
 
 def test_flushing_leaves_bars_that_have_not_ended_and_a_minute_without_volume_has_no_bar():
     bars = MinuteBars()
-    bars.take(quotes(("A", at("10:00:30"), 10.0, 100)))
-    assert bars.flush(at("10:00:59")) is None
-    assert table([bars.flush(at("10:01:00"))]) == [("A", "10:01", 10.0, 10.0, 10.0, 10.0, 100, 1000.0)]
-    assert bars.flush(at("10:01:00")) is None
-    assert bars.take(quotes(("A", at("10:01:30"), 10.0, 100))) is None
-    assert bars.flush(at("10:02:00")) is None
+    shown(bars, quotes(("A", at("10:00:30"), 10.0, 100)))
+    assert flushed(bars, at("10:00:59")) is None
+    assert table([flushed(bars, at("10:01:00"))]) == [("A", "10:01", 10.0, 10.0, 10.0, 10.0, 100, 1000.0)]
+    assert flushed(bars, at("10:01:00")) is None
+    assert shown(bars, quotes(("A", at("10:01:30"), 10.0, 100))) is None
+    assert flushed(bars, at("10:02:00")) is None
 
 
 def test_a_quote_that_comes_after_its_bar_was_given_out_mends_it():
     bars = MinuteBars()
-    bars.take(quotes(("A", at("14:59:30"), 10.0, 100)))
-    assert table([bars.flush(at("15:00:00"))])[0][5:7] == (10.0, 100)
-    assert bars.take(quotes(("A", at("15:00:00"), 10.2, 130))) is None
-    assert table([bars.flush(at("15:00:03"))]) == [("A", "15:00", 10.0, 10.2, 10.0, 10.2, 130, 1326.0)]
-    assert bars.flush(at("15:00:06")) is None
+    shown(bars, quotes(("A", at("14:59:30"), 10.0, 100)))
+    assert table([flushed(bars, at("15:00:00"))])[0][5:7] == (10.0, 100)
+    assert shown(bars, quotes(("A", at("15:00:00"), 10.2, 130))) is None
+    assert table([flushed(bars, at("15:00:03"))]) == [("A", "15:00", 10.0, 10.2, 10.0, 10.2, 130, 1326.0)]
+    assert flushed(bars, at("15:00:06")) is None
 
 
-def test_who_begins_to_look_during_the_day_makes_no_bar_of_what_was_before():
+def test_who_begins_to_look_during_the_day_makes_no_bar_of_what_was_before_and_none_of_half_a_minute():
     bars = MinuteBars()
-    bars.lost(at("10:30:10"))
-    assert bars.take(quotes(("A", at("10:30:08"), 11.0, 9_000), ("B", at("09:50:00"), 5.0, 100))) is None
-    assert bars.take(quotes(("A", at("10:30:50"), 11.2, 9_300))) is None
-    made = table([bars.take(quotes(("A", at("10:31:20"), 11.1, 9_400), ("B", at("10:31:10"), 5.0, 150)))])
-    assert [row[:7] for row in made] == [("A", "10:31", 11.0, 11.2, 11.0, 11.2, 300)]
-    assert [row[:7] for row in table([bars.flush(at("10:32:00"))])] == [
+    assert gap(bars, quotes(("A", at("10:30:08"), 11.0, 9_000), ("B", at("09:50:00"), 5.0, 100))) is None
+    assert gap(bars, quotes(("A", at("10:30:50"), 11.2, 9_300))) is None
+    assert shown(bars, quotes(("A", at("10:31:20"), 11.1, 9_400), ("B", at("10:31:10"), 5.0, 150))) is None
+    assert [row[:7] for row in table([flushed(bars, at("10:32:00"))])] == [
         ("A", "10:32", 11.1, 11.1, 11.1, 11.1, 100),
         ("B", "10:32", 5.0, 5.0, 5.0, 5.0, 50),
     ]
-    bars.lost(at("13:30:00"))
-    bars.take(quotes(("A", at("13:30:00"), 12.0, 20_000)))
-    assert bars.flush(at("15:00:00")) is None
-    bars.take(quotes(("A", at("09:30:10", 9), 10.5, 70)))
-    assert [row[:7] for row in table([bars.flush(at("15:00:00", 9))])] == [("A", "09:31", 10.0, 10.5, 10.0, 10.5, 70)]
+
+
+def test_a_symbol_that_joins_during_the_day_has_no_bar_before_one_was_seen_whole():
+    bars = MinuteBars()
+    for clock, volume in (("10:00:30", 500), ("10:01:03", 600)):
+        gap(bars, quotes(("A", at(clock), 10.0, volume)))
+    made = gap(bars, quotes(("A", at("10:01:50"), 10.0, 700), ("B", at("10:01:49"), 5.0, 90_000)))
+    assert made is None
+    gap(bars, quotes(("A", at("10:02:02"), 10.0, 750), ("B", at("10:02:01"), 5.1, 91_000)))
+    bars.look(quotes(("A", at("10:03:01"), 10.0, 750), ("B", at("10:03:01"), 5.1, 91_000)).rows, at("10:03:01"))
+    made = bars.flush(at("10:03:00"))
+    assert [(row[0], row[1], row[6]) for row in table([made])] == [("A", "10:03", 50), ("B", "10:03", 1_000)]
+
+
+def test_who_looked_from_the_beginning_and_saw_no_trade_has_a_whole_first_bar():
+    bars = MinuteBars()
+    bars.look(quotes(("B", at("10:00:57"), 5.0, 0)).rows, at("10:00:57"))
+    gap(bars, quotes(("B", at("10:01:00"), 5.0, 0)))
+    for second in (20, 40, 57):
+        gap(bars, quotes(("B", at(f"10:01:{second}"), 5.0, 300), open_price=5.0))
+    assert [row[:7] for row in table([flushed(bars, at("10:02:01"))])] == [("B", "10:02", 5.0, 5.0, 5.0, 5.0, 300)]
+
+
+def test_a_bar_whose_end_nobody_saw_is_not_given_out_and_the_next_one_seen_whole_is():
+    bars = MinuteBars()
+    shown(bars, quotes(("A", at("10:00:02"), 10.0, 100)))
+    shown(bars, quotes(("A", at("10:00:20"), 10.0, 150), ("Q", at("10:00:20"), 7.0, 70)))
+    assert bars.flush(at("10:01:05")) is None, "nobody has looked since"
+    made = gap(bars, quotes(("A", at("10:05:10"), 10.5, 900), ("Q", at("10:05:10"), 7.0, 70)))
+    assert [row[:2] for row in table([made])] == [("Q", "10:01")], "who did not trade meanwhile has its bar"
+    assert shown(bars, quotes(("A", at("10:06:01"), 10.6, 1_000))) is None
+    assert [row[:7] for row in table([flushed(bars, at("10:07:00"))])] == [("A", "10:07", 10.6, 10.6, 10.6, 10.6, 100)]
+
+
+def test_the_next_day_begins_whole_whatever_was_missed_the_day_before():
+    bars = MinuteBars()
+    gap(bars, quotes(("A", at("13:30:00"), 12.0, 20_000)))
+    assert flushed(bars, at("15:00:00")) is None
+    gap(bars, quotes(("A", at("09:30:10", 9), 10.5, 70)))
+    made = table([flushed(bars, at("15:00:00", 9))])
+    assert [row[:7] for row in made] == [("A", "09:31", 10.0, 10.5, 10.0, 10.5, 70)]
+
+
+def test_bars_go_on_after_a_restart_within_the_minute_and_leave_it_out_after_a_longer_one():
+    before = MinuteBars()
+    shown(before, quotes(("A", at("10:00:40"), 10.0, 100), high=10.4, low=9.9))
+    shown(before, quotes(("A", at("10:01:10"), 10.1, 160), high=10.4, low=9.9))
+    shown(before, quotes(("A", at("10:01:20"), 10.3, 200), high=10.4, low=9.9))
+    state = before.state
+    for moment, made in (("10:01:50", [("10:02", 10.1, 10.5, 10.1, 260)]), ("10:09:50", [])):
+        bars = MinuteBars.restored(state)
+        assert gap(bars, quotes(("A", at(moment), 10.2, 360), high=10.5, low=9.9)) is None
+        rows = table([flushed(bars, at(moment) + timedelta(seconds=20))])
+        assert [(label, first, high, low, volume) for _, label, first, high, low, _, volume, _ in rows] == made
 
 
 def test_an_extreme_of_the_day_between_two_polls_is_in_the_bar():
     bars = MinuteBars()
-    bars.take(quotes(("A", at("09:30:50"), 10.1, 100), high=10.3, low=9.9))
-    bars.take(quotes(("A", at("09:31:20"), 10.2, 200), high=10.3, low=9.9))
-    bars.take(quotes(("A", at("09:31:50"), 10.2, 300), high=10.3, low=9.8))
-    frame = bars.flush(at("09:32:00"))
+    shown(bars, quotes(("A", at("09:30:50"), 10.1, 100), high=10.3, low=9.9))
+    shown(bars, quotes(("A", at("09:31:20"), 10.2, 200), high=10.3, low=9.9))
+    shown(bars, quotes(("A", at("09:31:50"), 10.2, 300), high=10.3, low=9.8))
+    frame = flushed(bars, at("09:32:00"))
     assert [row[2:6] for row in table([frame])] == [(10.2, 10.2, 9.8, 10.2)]
 
 
 def test_a_bar_is_seen_whole_when_one_at_most_has_begun_since_the_last_look():
-    assert within_a_bar(None, at("09:25:00"))
-    assert within_a_bar(None, at("09:30:59"))
-    assert not within_a_bar(None, at("10:00:00"))
-    assert within_a_bar(at("10:00:05"), at("10:01:30"))
-    assert not within_a_bar(at("10:00:05"), at("10:02:30"))
-    assert within_a_bar(at("11:29:50"), at("13:00:20")), "nothing trades at lunch"
-    assert not within_a_bar(at("14:59:00"), at("10:00:00", 9))
+    def whole(before: datetime | None, now: datetime) -> bool:
+        bars = MinuteBars()
+        if before is not None:
+            bars.look(quotes(("A", before, 10.0, 0)).rows, before)
+        gap(bars, quotes(("A", now, 10.0, 100)))
+        return flushed(bars, now.replace(hour=15, minute=0, second=0)) is not None
+
+    assert whole(None, at("09:25:00"))
+    assert whole(None, at("09:30:59"))
+    assert not whole(None, at("10:00:00"))
+    assert whole(at("10:00:05"), at("10:01:30"))
+    assert not whole(at("10:00:05"), at("10:02:30"))
+    assert whole(at("11:29:50"), at("13:00:20")), "nothing trades at lunch"
+    assert not whole(at("14:59:00"), at("10:00:00", 9))
 
 
 def test_lunch_counts_into_the_last_bar_of_the_morning_and_the_next_day_starts_at_zero():
     bars = MinuteBars()
-    bars.take(quotes(("A", at("11:29:59"), 10.0, 100)))
-    bars.take(quotes(("A", at("11:30:20"), 10.1, 200)))
-    frames = [bars.take(quotes(("A", at("13:00:30"), 10.2, 250)))]
+    shown(bars, quotes(("A", at("11:29:59"), 10.0, 100)))
+    shown(bars, quotes(("A", at("11:30:20"), 10.1, 200)))
+    frames = [shown(bars, quotes(("A", at("13:00:30"), 10.2, 250)))]
     assert table(frames) == [("A", "11:30", 10.0, 10.1, 10.0, 10.1, 200, 2020.0)]
-    assert table([bars.flush(at("15:00:00"))])[0][6] == 50
-    bars.take(quotes(("A", at("09:30:10", 9), 11.0, 70), open_price=11.0))
-    assert table([bars.flush(at("15:00:00", 9))]) == [("A", "09:31", 11.0, 11.0, 11.0, 11.0, 70, 770.0)]
+    assert table([flushed(bars, at("15:00:00"))])[0][6] == 50
+    shown(bars, quotes(("A", at("09:30:10", 9), 11.0, 70), open_price=11.0))
+    assert table([flushed(bars, at("15:00:00", 9))]) == [("A", "09:31", 11.0, 11.0, 11.0, 11.0, 70, 770.0)]
 
 
 @given(st.lists(st.integers(9 * 3600 + 30 * 60, 15 * 3600), min_size=1, max_size=60, unique=True), st.data())
@@ -212,8 +284,8 @@ def test_volumes_of_all_bars_add_up_to_the_days(moments, data):
     totals, bars, frames = np.cumsum(steps), MinuteBars(), []
     midnight = at("00:00:00")
     for second, total in zip(moments, totals.tolist(), strict=True):
-        frames.append(bars.take(quotes(("A", midnight + timedelta(seconds=second), 10.0, int(total)))))
-    frames.append(bars.flush(at("15:30:00")))
+        frames.append(shown(bars, quotes(("A", midnight + timedelta(seconds=second), 10.0, int(total)))))
+    frames.append(flushed(bars, at("15:30:00")))
     made = table(frames)
     assert sum(row[6] for row in made) == totals[-1]
     labels = [row[1] for row in made]
