@@ -1,17 +1,25 @@
-"""Structured logs with secrets removed, by key and by value."""
+"""Structured logs with secrets removed, by key and by value, and the ids that tell which lines belong together."""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from datetime import date, time
 from typing import Any
 
 import structlog
 
 REDACTED = "***"
-_SECRET_KEY = re.compile(r"token|password|passwd|secret|api_?key|authorization", re.IGNORECASE)
+_NAMES = r"token|password|passwd|secret|api_?key|authorization|credential"
+_SECRET_KEY = re.compile(_NAMES, re.IGNORECASE)
+_SECRET_PAIR = re.compile(
+    rf"""\b(\w*(?:{_NAMES})["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)[^\s"'&;,)}}\]]+""", re.IGNORECASE
+)
+_PLAIN = (bool, int, float, type(None), date, time)
+_DEEPEST = 6  # what is nested deeper is shown as text
 _secrets: set[str] = set()
 
 
@@ -27,12 +35,45 @@ def redact(text: str) -> str:
     return re.sub(r"(\w+://[^/\s:@]*):[^/\s@]+@", rf"\1:{REDACTED}@", text)
 
 
+@contextmanager
+def traced(**ids: str) -> Iterator[None]:
+    """While inside, each log line of this task and of those it starts carries ``ids`` (request, job, run)."""
+    with structlog.contextvars.bound_contextvars(**ids):
+        yield
+
+
+def trace(*names: str) -> str:
+    """The id of the run, else of the request, that this task works for; empty where there is none.
+
+    ``names``: only of these.
+    """
+    bound = structlog.contextvars.get_contextvars()
+    return next((str(bound[name]) for name in names or ("run", "request") if bound.get(name)), "")
+
+
+def _shown(value: object, depth: int = 0) -> object:
+    """``value`` without secrets, whatever it is made of."""
+    if isinstance(value, str):
+        return _SECRET_PAIR.sub(rf"\1{REDACTED}", redact(value))
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Mapping) and depth < _DEEPEST:
+        return {
+            name if isinstance(name, str) else _shown(str(name)): _named(str(name), inner, depth + 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
+        return [_shown(inner, depth + 1) for inner in value]
+    return _shown(str(value))
+
+
+def _named(name: str, value: object, depth: int) -> object:
+    return REDACTED if _SECRET_KEY.search(name) and not isinstance(value, bool) else _shown(value, depth)
+
+
 def _redact_event(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if key != "event" and _SECRET_KEY.search(key):
-            event[key] = REDACTED
-        elif isinstance(value, str):
-            event[key] = redact(value)
+        event[key] = _shown(value) if key == "event" else _named(key, value, 0)
     return event
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -20,7 +21,7 @@ from mystocks_ingest import sinks, sources
 from mystocks_ingest.errors import StoreBusy
 from mystocks_ingest.flow.arriving import Arriving
 from mystocks_ingest.flow.backfill import Backfill
-from mystocks_ingest.flow.ingest import Ingest
+from mystocks_ingest.flow.ingest import Ingest, Taken
 from mystocks_ingest.flow.migrate import UNRECORDED, SchemaManager, Startup
 from mystocks_ingest.flow.patience import Patience, PatientReads
 from mystocks_ingest.flow.plan import PlanLine
@@ -31,11 +32,12 @@ from mystocks_ingest.flow.run import Run as Roster
 from mystocks_ingest.flow.stores import Stores, read_everywhere
 from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Limits, Writer
+from mystocks_ingest.logs import trace, traced
 from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
 from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Dataset
-from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.market.frames import Frame, Symbol, Window
 from mystocks_ingest.market.instruments import Instruments
 from mystocks_ingest.monitor.embedded_log import EmbeddedLog
 from mystocks_ingest.monitor.figures import RunFigures
@@ -58,6 +60,28 @@ EMBEDDED_WAIT_SECONDS = 30.0  # it is away when its disk is full
 BEST_EFFORT_DRAIN_SECONDS = 2.0
 
 
+class Around(Protocol):
+    """Who looks on: gets what is opened, and gives back that, or something around it that does the same."""
+
+    def sink(self, store: str, sink: Sink) -> Sink: ...
+    def source(self, source: Source) -> Source: ...
+    def taken(self, frame: Frame, taken: Taken) -> None:
+        """A frame went its way: what was stored of it, and what was refused."""
+        ...
+
+
+class Nobody:
+    """Looks on at nothing."""
+
+    def sink(self, store: str, sink: Sink) -> Sink:  # noqa: ARG002 - Around's
+        return sink
+
+    def source(self, source: Source) -> Source:
+        return source
+
+    def taken(self, frame: Frame, taken: Taken) -> None: ...
+
+
 @dataclass
 class Service:
     """What the commands work with. Made by ``opened``. ``writers``: shared by all work, where somebody keeps them."""
@@ -70,6 +94,7 @@ class Service:
     now: Clock
     database: EmbeddedDatabase
     writers: dict[Table, Writer] = field(default_factory=dict)
+    around: Around = field(default_factory=Nobody)
     _sources: dict[str, Source] = field(default_factory=dict)
 
     @property
@@ -85,7 +110,7 @@ class Service:
     def source(self, name: str) -> Source:
         """The source, opened on first use. Raises ConfigError for an unknown one."""
         if name not in self._sources:
-            self._sources[name] = sources.open_source(name, self.settings, now=self.now)
+            self._sources[name] = self.around.source(sources.open_source(name, self.settings, now=self.now))
         return self._sources[name]
 
     async def calendar(self) -> Calendar:
@@ -109,7 +134,14 @@ class Service:
 
     async def backfill(self, job: Job, watch: Watch) -> Report:
         """Fetch what is missing; the run and its end are in the journal."""
-        run = Run(uuid.uuid4().hex[:12], "backfill", self.now(), detail={"datasets": job.datasets, "job": str(job)})
+        detail: dict[str, object] = {"datasets": job.datasets, "job": str(job)}
+        if request := trace("request"):
+            detail["request"] = request  # of HTTP, by which somebody asked for it
+        run = Run(trace("run") or uuid.uuid4().hex[:12], "backfill", self.now(), detail=detail)
+        with traced(run=run.id):
+            return await self._told(run, job, watch)
+
+    async def _told(self, run: Run, job: Job, watch: Watch) -> Report:
         async with self.runs.told(run) as telling:
             wait = self.settings.sink_patience_seconds
             async with self._backfill(job, watch, run_id=run.id, wait=wait) as work:
@@ -151,7 +183,15 @@ class Service:
             }
             second = self.source(sources.SECOND_OPINION)
             reference = Reference(sink, self.journal, self.tables, self.now, second)
-            ingest = Ingest(self.tables, writers, self.journal, reference.context, run_id, Witness(sink, self.tables))
+            ingest = Ingest(
+                self.tables,
+                writers,
+                self.journal,
+                reference.context,
+                run_id,
+                Witness(sink, self.tables),
+                self.around.taken,
+            )
             roster = Roster(self._chosen(job), ingest, self.now, watch)
             roster.report.absent += [f"{name}: {reason}" for name, reason in stopped.items()]
             yield Backfill(job, roster, reference, self.journal, sink)
@@ -266,7 +306,9 @@ def grants(settings: Settings, file: Path | None = None) -> Mapping[str, Sequenc
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, now: Clock, patient: bool = False) -> AsyncIterator[Service]:
+async def opened(
+    settings: Settings, *, now: Clock, patient: bool = False, around: Around | None = None
+) -> AsyncIterator[Service]:
     """The service on its stores, every table there as described.
 
     A table that differs and is not mended (see ``Startup``) is not written to: whoever tries meets Drifted. Raises
@@ -287,6 +329,8 @@ async def opened(settings: Settings, *, now: Clock, patient: bool = False) -> As
         for name, here in homes.items():
             sink = partial(sinks.opened_sink, name, settings, here, now=now, ensure=start)
             opening[name] = await stack.enter_async_context(Arriving(name, sink) if patient else sink())
-        service = Service(settings, desired, Stores(opening, start.blocked), journal, runs, now, database)
+        around = around or Nobody()
+        stores = Stores({name: around.sink(name, sink) for name, sink in opening.items()}, start.blocked)
+        service = Service(settings, desired, stores, journal, runs, now, database, around=around)
         stack.push_async_callback(service._close)  # noqa: SLF001 - the service's own life
         yield service

@@ -71,6 +71,12 @@ class Arriving:
         """Why it could not be opened yet; empty once it was."""
         return "" if self._sink is not None else self._why
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be; none while it is not open."""
+        found: tuple[int, int] = getattr(self._sink, "pool", (0, 0))
+        return found
+
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         await self._present().write(table, rows)
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from mystocks_ingest.errors import Drifted, Unavailable
 from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Writer
-from mystocks_ingest.logs import get
+from mystocks_ingest.logs import get, trace
 from mystocks_ingest.market.checks import Context, Refused, check
 from mystocks_ingest.market.datasets import SHANGHAI
 from mystocks_ingest.market.frames import Frame
@@ -51,6 +51,7 @@ class Ingest:
     context: Callable[[], Context]
     run_id: str
     witness: Witness
+    told: Callable[[Frame, Taken], None] | None = None  # of each frame, once it is dealt with
 
     async def take(self, frame: Frame, offer: Offer | None, *, now: datetime) -> Taken:
         """Check ``frame`` and write what passes. Raises Unavailable when a required table cannot be reached."""
@@ -66,12 +67,22 @@ class Ingest:
             turned_down += [stored.refused] if stored.refused is not None else []
             aside += [stored.refused_aside] if stored.refused_aside is not None else []
         for refused in (*turned_down, *aside):
-            await self.journal.bury(letters(refused, at=now, run_id=self.run_id))
+            await self.journal.bury(letters(refused, at=now, run_id=trace() or self.run_id))
         rules = Counter(rule for refused in (*turned_down, *aside) for rule in refused.rules)
         if rules:
             log.warning("rows.refused", dataset=frame.dataset.name, source=frame.source, rules=dict(rules))
         reasons = {s: r for refused in reversed(turned_down) for s, r in _reasons(refused)}
-        return Taken(accepted, tuple(refused.frame for refused in turned_down), rules, reasons, tuple(turned_down))
+        taken = Taken(accepted, tuple(refused.frame for refused in turned_down), rules, reasons, tuple(turned_down))
+        log.info(
+            "batch.taken",
+            dataset=frame.dataset.name,
+            source=frame.source,
+            rows=len(accepted),
+            refused=sum(rules.values()),
+        )
+        if self.told is not None:
+            self.told(frame, taken)
+        return taken
 
     async def _store(self, frame: Frame) -> _Stored:
         """Write to every table of the route.

@@ -33,6 +33,10 @@ class Stores:
         """The sink of the table's database."""
         return self._sinks[table.database_type.store]
 
+    def at(self, store: str) -> Sink:
+        """The sink of a store. Raises KeyError for one that is not in use."""
+        return self._sinks[store]
+
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         if table in self.blocked:
             raise self.blocked[table]

@@ -126,6 +126,11 @@ class Writer:
         if not worker.cancelled() and worker.exception() is not None and error is None:
             await worker
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Rows and bytes that wait in memory or are under way."""
+        return self._held_rows, self._held_bytes
+
     async def write(self, rows: pa.RecordBatch) -> tuple[Refusal, ...]:
         """Returns when ``rows`` are durable, with those the database refused for what is in them.
 

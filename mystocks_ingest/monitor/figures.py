@@ -98,3 +98,16 @@ class RunFigures:
         )
         rows = await self._database.run(lambda c: c.execute(statement, [list(datasets)]).fetchall())
         return [Reach(*row) for row in rows]
+
+    async def reached(self, indices: Sequence[str]) -> dict[tuple[str, bool], dict[date, int]]:
+        """By dataset, and whether of ``indices`` (symbols) or of the others: how many checkpoints reach each day."""
+        statement = (
+            'SELECT dataset, is_index, "last", count(*) FROM ('
+            'SELECT dataset, symbol IN (SELECT unnest(?::VARCHAR[])) AS is_index, max("end") - 1 AS "last" '
+            "FROM journal.checkpoint GROUP BY dataset, symbol) GROUP BY ALL"
+        )
+        rows = await self._database.run(lambda c: c.execute(statement, [list(indices)]).fetchall())
+        found: dict[tuple[str, bool], dict[date, int]] = {}
+        for dataset, is_index, last, count in rows:
+            found.setdefault((dataset, is_index), {})[last] = count
+        return found

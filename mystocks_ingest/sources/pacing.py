@@ -15,13 +15,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from mystocks_ingest import logs
-from mystocks_ingest.errors import Banned, IngestError, Limited, Retryable, Unavailable
+from mystocks_ingest.errors import Banned, IngestError, Limited, Outcome, Retryable, Unavailable, outcome_of
 from mystocks_ingest.ports import Rate
 from mystocks_ingest.sources.pacing_store import ALL, Closed, PacingStore, Used
 
@@ -38,6 +38,12 @@ T = TypeVar("T")
 def utc_now() -> datetime:
     """The clock of the running program; tests pass another."""
     return datetime.now(UTC)
+
+
+class Told(Protocol):
+    """Who hears of each call as it ends: how, after how long, and whether it was a repetition."""
+
+    def __call__(self, outcome: Outcome, seconds: float, *, again: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,7 @@ class Pacer:
         self._last = self._store.last()
         self._noted = 0.0
         self._next_start = 0.0
+        self.told: Told | None = None
 
     def close(self) -> None:
         """Close the file; counts stay. Never raises: how the last call went is told, not vital."""
@@ -151,15 +158,20 @@ class Pacer:
             with attempt:
                 if attempt.num > 1:
                     await self.take(api=api)
-                return await self._watched(call, api)
+                return await self._watched(call, api, again=attempt.num > 1)
         raise AssertionError("stamina ends with an answer or an exception")
 
-    async def _watched(self, call: Callable[[], Awaitable[T]], api: str) -> T:
+    async def _watched(self, call: Callable[[], Awaitable[T]], api: str, *, again: bool) -> T:
+        began, outcome = time.monotonic(), Outcome.OK
         try:
             answer = await call()
         except IngestError as exc:
+            outcome = outcome_of(exc)
             self.failed(exc, api=api)
             raise
+        finally:
+            if self.told is not None:
+                self.told(outcome, time.monotonic() - began, again=again)
         self.succeeded()
         return answer
 

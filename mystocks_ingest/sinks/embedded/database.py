@@ -42,6 +42,7 @@ class EmbeddedDatabase:
         self._memory = memory_limit
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded")
         self._connection: Connection | None = None
+        self._waiting = 0  # calls that were given to the thread and have not ended
         self.structure = asyncio.Lock()  # held while tables are made or changed
 
     async def __aenter__(self) -> Self:
@@ -70,8 +71,17 @@ class EmbeddedDatabase:
         """
         return await self._call(lambda: self._transaction(work, incoming))
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """1 while its one connection is in use, and 1."""
+        return min(self._waiting, 1), 1
+
     async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            self._waiting -= 1
 
     def _transaction(self, work: Callable[[Connection], T], incoming: pa.RecordBatch | pa.Table | None) -> T:
         try:

@@ -55,6 +55,11 @@ class EmbeddedSink:
         """Rows in key order, with the names and types of the table's Arrow schema."""
         return await self._database.run(lambda c: _select(c, table, query))
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return self._database.pool
+
     async def ping(self) -> None:
         await self._database.run(lambda c: c.execute("SELECT 1").fetchone())
 

@@ -93,6 +93,11 @@ class MySQLDatabase:
         except _Again as exc:
             raise translated(exc.error, self.access) from exc.error
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return len(self._busy), self.access.pool_size
+
     @asynccontextmanager
     async def apart(self) -> AsyncIterator[Wire]:
         """A new connection beside the pool, for what holds it long; it ends with the block."""

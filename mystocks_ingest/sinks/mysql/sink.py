@@ -113,6 +113,11 @@ class MySQLSink:
                     return
                 yield await asyncio.to_thread(batch, packets, schema)
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return self._database.pool
+
     async def ping(self) -> None:
         await self._database.ping()
 

@@ -110,6 +110,8 @@ class Server:
         self._closed = False
         self._free: list[Connection] = []
         self._turn = asyncio.Semaphore(most)
+        self.most = most
+        self.busy = 0
 
     @asynccontextmanager
     async def borrowed(self) -> AsyncIterator[Exchange]:
@@ -117,9 +119,11 @@ class Server:
         try:
             async with self._turn, asyncio.timeout(self._access.seconds):
                 exchange = Exchange(await self._connected(), self.where)
+                self.busy += 1
                 try:
                     yield exchange
                 finally:
+                    self.busy -= 1
                     if exchange.clean and not self._closed:
                         self._free.append(exchange.connection)
                     else:

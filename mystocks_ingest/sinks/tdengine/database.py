@@ -206,6 +206,11 @@ class TDengineDatabase:
         await asyncio.gather(*(line.end() for line in self._lines))
 
     @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return self.options.connections - len(self._free), self.options.connections
+
+    @property
     def pids(self) -> list[int]:
         """The processes that run now."""
         return [line.pid for line in self._lines if line.pid is not None]

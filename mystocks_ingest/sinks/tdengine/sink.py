@@ -102,6 +102,11 @@ class TDengineSink:
                     with suppress(IngestError):  # the connection has failed: nothing is left to give back
                         await line.ask({"do": "leave"}, resend=False)
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return self._database.pool
+
     async def ping(self) -> None:
         """Returns when the server answers that it is well; raises Unavailable."""
         found = await self._database.query("SELECT server_status()")

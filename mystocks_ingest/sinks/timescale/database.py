@@ -55,6 +55,12 @@ class TimescaleDatabase:
         """The databases talked to so far."""
         return tuple(self._pools)
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be; each database of the server has a pool of its own."""
+        pools = self._pools.values()
+        return sum(p.get_size() - p.get_idle_size() for p in pools), self.where.pool_size * max(len(pools), 1)
+
     def name_of(self, database: str) -> str:
         """The database in which a table with this ``database_name`` lives."""
         return self.where.database or database

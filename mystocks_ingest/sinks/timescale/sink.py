@@ -159,6 +159,11 @@ class TimescaleSink:
             producer.cancel()
             await asyncio.wait({producer})
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return self._database.pool
+
     async def ping(self) -> None:
         for name in self._database.opened_names or (self._database.name_of("postgres"),):
             await self._database.run(name, lambda c: c.execute("SELECT 1"))

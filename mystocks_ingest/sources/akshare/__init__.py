@@ -24,7 +24,7 @@ from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.akshare.families import AUCTION, FAMILIES, Family, Question
 from mystocks_ingest.sources.akshare.layouts import LAYOUTS
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Setup
-from mystocks_ingest.sources.pacing import Breaker, Budget, Pacer, SourceStatus, utc_now
+from mystocks_ingest.sources.pacing import Breaker, Budget, Pacer, SourceStatus, Told, utc_now
 
 __all__ = ["LAYOUTS", "NAMES", "Akshare", "open_akshare"]
 
@@ -82,6 +82,10 @@ class Akshare:
     def status(self) -> SourceStatus:
         """Budget left, breaker, last success."""
         return self._pacer.status()
+
+    def listen(self, told: Told) -> None:
+        """Have each call told as it ends."""
+        self._pacer.told = told
 
     async def aclose(self) -> None:
         """As Source.aclose."""

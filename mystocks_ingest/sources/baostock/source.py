@@ -19,7 +19,7 @@ from mystocks_ingest.ports import Offer, Rate
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.baostock import layouts
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Setup
-from mystocks_ingest.sources.pacing import Budget, Pacer, SourceStatus, utc_now
+from mystocks_ingest.sources.pacing import Budget, Pacer, SourceStatus, Told, utc_now
 
 log = get("baostock")
 
@@ -205,6 +205,10 @@ class Baostock:
     def status(self) -> SourceStatus:
         """Budget left, what is closed, last success and failure."""
         return self._pacer.status()
+
+    def listen(self, told: Told) -> None:
+        """Have each call told as it ends."""
+        self._pacer.told = told
 
     async def aclose(self) -> None:
         """As Source.aclose."""

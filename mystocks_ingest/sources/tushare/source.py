@@ -20,7 +20,7 @@ from mystocks_ingest.market.layout import normalize
 from mystocks_ingest.ports import Rate
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Lanes, Setup
-from mystocks_ingest.sources.pacing import Budget, Pacer, SourceStatus, utc_now
+from mystocks_ingest.sources.pacing import Budget, Pacer, SourceStatus, Told, utc_now
 from mystocks_ingest.sources.tushare import apis
 from mystocks_ingest.sources.tushare.apis import Api, Call
 from mystocks_ingest.sources.tushare.calls import named_limit
@@ -106,6 +106,10 @@ class Tushare:
     def status(self) -> SourceStatus:
         """Budget left, what is closed, last success and failure."""
         return self._pacer.status()
+
+    def listen(self, told: Told) -> None:
+        """Have each call told as it ends."""
+        self._pacer.told = told
 
     async def aclose(self) -> None:
         """As Source.aclose."""
