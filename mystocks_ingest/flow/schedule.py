@@ -1,6 +1,7 @@
 """The day's schedule: each job runs when it is due, never beside itself, and what was missed is made up for once.
 
-A job is one task that waits for its next firing. A firing that comes while the job still runs is skipped; one that
+A job is one task that waits for its next firing. A firing that comes while the job still runs is skipped, but for the
+end of a session: what is shown then is asked for late rather than never, and once more a minute after the close. One that
 came while the service was down is caught up with at the start, if the job says so. The clock may be stepped: waits are
 cut into slices and the time is read again after each.
 """
@@ -17,7 +18,7 @@ from typing import Protocol
 from mystocks_ingest.errors import ConfigError, IngestError
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.calendar import Calendar
-from mystocks_ingest.market.timetable import Firing
+from mystocks_ingest.market.timetable import Every, Firing
 from mystocks_ingest.schema.jobs import JobEntry
 
 log = get("schedule")
@@ -138,11 +139,17 @@ class Schedule:
         since = self.known.get(name, Memory()).due or self.clock.now()
         while (entry := next((e for e in self.entries if e.name == name), None)) is not None:
             since = min(since, self.clock.now())  # the clock may have been set back
-            firing = entry.when.after(since, self.calendar())
+            firing = self._next(entry, since)
             self.next[name] = firing
             if await self._reached(name, firing.at):
                 since = await self._due(entry, firing.at)
         self.next.pop(name, None)
+
+    def _next(self, entry: JobEntry, since: datetime) -> Firing:
+        """The first firing after ``since``; of a live job also the look at what the close gave."""
+        if isinstance(entry.when, Every) and (look := entry.when.settled(since, self.calendar())) is not None:
+            return look
+        return entry.when.after(since, self.calendar())
 
     async def _due(self, entry: JobEntry, at: datetime) -> datetime:
         """Deal with a firing whose time has come; the moment after which the next one counts."""
@@ -153,6 +160,10 @@ class Schedule:
             return max(at, now)
         if entry.live or now - at <= _LATE:
             await self._once(entry, at)
+            if isinstance(entry.when, Every):
+                end = entry.when.owed(now, self.clock.now(), self.calendar())
+                if end is not None:
+                    return end - timedelta(microseconds=1)
         elif entry.catch_up:
             log.info("job.caught_up", job=entry.name, due=at.isoformat())
             await self._once(entry, at)

@@ -1,7 +1,7 @@
 """When something is due by the exchange's day: ``after close + 30 min``, ``before open``, cron, ``every 3 s in session``.
 
 Times are Shanghai's. The exchange opens at 09:15 with the opening auction and closes at 15:00; it is in session
-09:15-11:30 and 13:00-15:00 of a trading day. Beyond the calendar's horizon every weekday counts as a trading day, and
+09:15-11:30 and 13:00-15:00 of a trading day, both ends included. Beyond the calendar's horizon every weekday counts as a trading day, and
 the firing says that this was assumed.
 """
 
@@ -21,6 +21,7 @@ from mystocks_ingest.market.sessions import CLOSE, ZONE
 
 OPEN = time(9, 15)
 IN_SESSION = ((OPEN, time(11, 30)), (time(13), CLOSE))
+SETTLED = timedelta(minutes=1)  # after the close: by then vendors show what the closing auction gave
 BEFORE_OPEN = timedelta(minutes=30)  # of a plain ``before open``
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600}
 _DURATION = r"(?P<amount>\d+)\s*(?P<unit>s|sec|min|m|h)"
@@ -81,6 +82,19 @@ class Every:
                 if local < last:
                     return Firing(min(at, last).astimezone(UTC), assumed)
         raise ConfigError(f"no trading day within {_FAR} days of {local.date()}: refresh the calendar")
+
+    def owed(self, began: datetime, now: datetime, calendar: Calendar) -> datetime | None:
+        """The session's end (aware, UTC) that a run from ``began`` until ``now`` went over: what was shown then is due still."""
+        ends = [e for day in _days(began, now) for e in _ends(day, calendar) if began < e <= now]
+        return max(ends).astimezone(UTC) if self.in_session and ends else None
+
+    def settled(self, moment: datetime, calendar: Calendar) -> Firing | None:
+        """One more look a minute after the close, where ``moment`` (aware) lies between: its prices come late."""
+        day = moment.astimezone(ZONE).date()
+        ends = _ends(day, calendar)
+        if not self.in_session or not ends or not ends[-1] <= moment < ends[-1] + SETTLED:
+            return None
+        return Firing((ends[-1] + SETTLED).astimezone(UTC), not calendar.first <= day <= calendar.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +159,21 @@ def in_session(moment: datetime, calendar: Calendar) -> bool:
 
 def _length(amount: str, unit: str) -> timedelta:
     return timedelta(seconds=int(amount) * _SECONDS[unit])
+
+
+def _ends(day: date, calendar: Calendar) -> list[datetime]:
+    """When the exchange stops trading on ``day``: at lunch and at the close; never where it is no trading day."""
+    known = calendar.first <= day <= calendar.last
+    if not (calendar.is_open(day) if known else day.weekday() < 5):
+        return []
+    return [datetime.combine(day, closes, ZONE) for _, closes in IN_SESSION]
+
+
+def _days(first: datetime, last: datetime) -> Iterator[date]:
+    """Shanghai's days from ``first`` to ``last``, the newest first; a week of them at most."""
+    day, start = last.astimezone(ZONE).date(), first.astimezone(ZONE).date()
+    for back in range(min((day - start).days, 7) + 1):
+        yield day - timedelta(days=back)
 
 
 def _sessions(start: date, calendar: Calendar) -> Iterator[tuple[date, bool]]:

@@ -15,7 +15,7 @@ from mystocks_ingest.errors import ConfigError, Unreachable
 from mystocks_ingest.flow.schedule import Ended, Memory, Schedule
 from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.sessions import ZONE
-from mystocks_ingest.market.timetable import in_session
+from mystocks_ingest.market.timetable import SETTLED, in_session
 from mystocks_ingest.schema import jobs
 from mystocks_ingest.schema.jobs import JobEntry
 
@@ -63,13 +63,14 @@ class Desk:
     done: list[tuple[str, datetime, datetime]] = field(default_factory=list)  # job, due, when it ran
     failures: int = 0
     takes: timedelta = timedelta()
+    slow: str = "daily"  # whose runs take that long
     at_once: int = 0
 
     async def work(self, entry: JobEntry, due: datetime) -> Ended:
         self.at_once += 1
         assert self.at_once <= 2, "one of each job"
         self.done.append((entry.name, due.astimezone(ZONE), self.clock.now().astimezone(ZONE)))
-        await asyncio.sleep(self.clock.seconds(self.takes) if entry.name == "daily" else 0)
+        await asyncio.sleep(self.clock.seconds(self.takes) if entry.name == self.slow else 0)
         self.at_once -= 1
         if entry.name == "daily" and self.failures:
             self.failures -= 1
@@ -110,7 +111,29 @@ async def test_jobs_fire_at_the_exchanges_times_and_never_on_a_holiday(tmp_path:
     assert desk.days() == ["09-27 15:30", "09-30 15:30", "10-08 15:30", "10-09 15:30"]
     quotes = [due for job, due, _ in desk.done if job == "quotes"]
     assert {f"{due:%m-%d}" for due in quotes} == {"09-27", "09-30", "10-08", "10-09"}
-    assert all(in_session(due, CAL) or in_session(due - timedelta(seconds=1), CAL) for due in quotes)
+    late = (timedelta(), timedelta(seconds=1), SETTLED + timedelta(seconds=1))  # the ends, and a minute after the close
+    assert all(any(in_session(due - by, CAL) for by in late) for due in quotes)
+
+
+async def test_a_look_at_the_market_that_runs_over_the_sessions_end_is_followed_by_one_more_and_one_settles_the_close(
+    tmp_path: Path,
+) -> None:
+    often = TEXT.replace("every 30 min in session", "every 7 min in session")
+    desk = Desk(Fast("2024-09-30 11:12", 4_000), Book(), takes=timedelta(minutes=5), slow="quotes")
+    async with running(desk, entries(tmp_path, often)):
+        await until(desk, "2024-09-30 12:30")
+    due = desk.days("quotes")
+    assert due[-1] == "09-30 11:30"
+    assert desk.done[-1][2] >= desk.done[-1][1]
+    desk = Desk(Fast("2024-09-30 14:40", 4_000), Book(), takes=timedelta(minutes=5), slow="quotes")
+    async with running(desk, entries(tmp_path, often)):
+        await until(desk, "2024-09-30 16:30")
+    assert desk.days("quotes")[-1] == "09-30 15:00", "it began after the close and so settles it as well"
+    quick = Desk(Fast("2024-09-30 14:56", 600), Book())
+    async with running(quick, entries(tmp_path, often)):
+        await until(quick, "2024-09-30 15:10")
+    assert set(quick.days("quotes")) <= {"09-30 14:56", "09-30 15:00", "09-30 15:01"}
+    assert f"{quick.done[-1][2]:%H:%M}" >= "15:01", "by then the closing auction's prices are shown"
 
 
 async def test_a_missed_firing_is_made_up_for_once_after_a_restart(tmp_path: Path) -> None:
@@ -148,7 +171,7 @@ async def test_a_job_that_hangs_ends_at_its_deadline_and_others_go_on(tmp_path: 
     async with running(desk, entries(tmp_path)):
         await until(desk, "2024-09-30 17:30")
     assert "deadline" in desk.book.kept["daily"].reason
-    assert len(desk.days("quotes")) == 2
+    assert desk.days("quotes") == ["09-30 14:30", "09-30 15:00", "09-30 15:01"]
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

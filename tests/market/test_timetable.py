@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.sessions import ZONE
-from mystocks_ingest.market.timetable import FORMS, in_session, parse
+from mystocks_ingest.market.timetable import FORMS, Every, in_session, parse
 
 # 2024: National Day from Tuesday 1 to Monday 7 October; the calendar is known until Friday 11
 DAYS = [d for d in (date(2024, 9, 23) + timedelta(n) for n in range(19)) if d.weekday() < 5]
@@ -48,6 +48,37 @@ def test_every_three_seconds_in_session_keeps_to_the_exchanges_hours():
     ]  # fmt: skip
     assert firings("every 7 s in session", "2024-09-30 14:59:58", 2) == ["09-30 15:00:00", "10-08 09:15:00"]
     assert firings("every 3 s in session", "2024-10-01 10:00", 1) == ["10-08 09:15:00"]
+
+
+def test_the_close_is_looked_at_once_more_a_minute_later_and_a_session_end_that_a_run_went_over_is_owed():
+    every = parse("every 3 s in session")
+    assert isinstance(every, Every)
+    asked = (
+        "09-30 14:59:59",
+        "09-30 15:00",
+        "09-30 15:00:59",
+        "09-30 15:01",
+        "09-30 11:30",
+        "10-01 15:00",
+        "10-14 15:00",
+    )
+    found = [every.settled(at(f"2024-{moment}"), CAL) for moment in asked]
+    assert [f and f"{f.at.astimezone(ZONE):%m-%d %H:%M:%S}" for f in found] == [
+        None, "09-30 15:01:00", "09-30 15:01:00", None, None, None, "10-14 15:01:00",
+    ]  # fmt: skip
+    assert found[-1] is not None
+    assert found[-1].assumed
+    assert parse("every 7 min").settled(at("2024-09-30 15:00"), CAL) is None
+    for began, now, end in (
+        ("09-30 11:29:58", "09-30 11:30:04", "09-30 11:30"),
+        ("09-30 14:59:58", "09-30 15:00:00", "09-30 15:00"),
+        ("09-30 11:00:00", "09-30 15:20:00", "09-30 15:00"),
+        ("09-30 11:00:00", "10-06 15:20:00", "09-30 15:00"),
+        ("09-30 15:00:00", "09-30 15:00:08", None),
+        ("09-30 11:29:50", "09-30 11:29:59", None),
+        ("10-01 11:29:50", "10-01 11:30:59", None),
+    ):
+        assert every.owed(at(f"2024-{began}"), at(f"2024-{now}"), CAL) == (end and at(f"2024-{end}"))
 
 
 def test_cron_is_shanghai_time_and_can_be_held_to_sessions():
