@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import pyarrow as pa
 
-from mystocks_ingest import service
+from mystocks_ingest import errands
+from mystocks_ingest.errands import Read
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market import symbols as symbology
 from mystocks_ingest.market.adjust import How
-from mystocks_ingest.market.datasets import Dataset, dataset
-from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.market.datasets import dataset
+from mystocks_ingest.market.frames import Window
 from mystocks_ingest.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def read(
     their ISO text), both included. ``adjust``: prices as traded, back- or forward-adjusted. ``settings``: in place of
     the environment's and ``.env``'s. Works in a notebook too, where an event loop already runs.
 
-    Raises ConfigError (a name, a symbol, a day, a package that is not installed; StoreBusy while another process has
-    the embedded store), and Unavailable when a database does not answer.
+    While the service runs, it is asked. Raises ConfigError (a name, a symbol, a day, a package that is not installed;
+    StoreBusy while a process other than the service has the embedded store), and Unavailable when a database does not answer.
     """
     if form not in ("arrow", *_REMEDY):
         raise ConfigError(f"unknown form {form!r}; known: arrow, pandas, polars")
@@ -86,7 +87,8 @@ def read(
         raise ConfigError(f"adjust={adjust!r} is for bars, and {name} holds no bars; leave it out")
     texts = (symbols,) if isinstance(symbols, str) else tuple(symbols)
     who = tuple(dict.fromkeys(symbology.parse(text) for text in texts))
-    rows = _run(_rows(settings or load(), wanted, who, _window(first, last), adjust))
+    errand = Read(wanted.name, who, _window(first, last), adjust)
+    rows = errands.done(errand, settings or load(), now=lambda: datetime.now(UTC), run=_run)
     if columns:
         rows = rows.select(list(columns))
     match form:
@@ -100,11 +102,6 @@ def read(
             return frame
         case _:
             return rows
-
-
-async def _rows(settings: Settings, wanted: Dataset, who: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
-    async with service.opened(settings, now=lambda: datetime.now(UTC)) as opened:
-        return await opened.read(wanted, who, window, adjust)
 
 
 def _window(first: Day | None, last: Day | None) -> Window:

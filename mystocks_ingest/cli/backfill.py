@@ -78,27 +78,22 @@ def backfill(
 
 
 def _run(job: Job, *, json: bool) -> int:
-    from mystocks_ingest import service
     from mystocks_ingest.cli import process
     from mystocks_ingest.cli.progress import watching
     from mystocks_ingest.cli.summary import show
-    from mystocks_ingest.flow.report import Report, Watch
+    from mystocks_ingest.errands import Fetch
 
     settings = process.settings()
-
-    async def work(watch: Watch) -> Report:
-        async with service.opened(settings, now=process.clock) as opened:
-            return await opened.backfill(job, watch)
-
     with watching(json=json, relog=lambda: process.prepare(settings)) as watch:
-        report = process.run(work(watch))
+        report = process.done(Fetch(job), watch=watch)
     return show(report, json=json)
 
 
 def _show_plan(job: Job, *, json: bool) -> None:
-    from mystocks_ingest.cli.process import served
+    from mystocks_ingest.cli.process import done
+    from mystocks_ingest.errands import Plan
 
-    lines = served(lambda opened: opened.plan(job))
+    lines = done(Plan(job))
     if json:
         document(
             {

@@ -15,7 +15,6 @@ from mystocks_ingest.cli.printing import document, table
 if TYPE_CHECKING:
     from mystocks_ingest.flow.replay import Replayed
     from mystocks_ingest.monitor.journal import Buried
-    from mystocks_ingest.service import Service
 
 
 @click.group()
@@ -50,16 +49,10 @@ def list_(
     (who,) = arguments.symbols([symbol]) if symbol is not None else (None,)
     replayed = None if everything else False
 
-    async def work(opened: Service) -> tuple[list[Buried], dict[tuple[str, str, str], int]]:
-        journal = opened.journal
-        found = await journal.letters(
-            dataset=dataset, rule=rule, source=source, symbol=who, replayed=replayed, limit=limit
-        )
-        return found, await journal.letter_counts(replayed=replayed)
+    from mystocks_ingest.cli.process import done
+    from mystocks_ingest.errands import Letters
 
-    from mystocks_ingest.cli.process import served
-
-    letters, counts = served(work)
+    letters, counts = done(Letters(dataset, rule, source, who, replayed, limit))
     if json:
         sums = [{"dataset": d, "source": s, "rule": r, "rows": n} for (d, s, r), n in counts.items()]
         document({"counts": sums, "letters": [_values(b) for b in letters]})
@@ -93,9 +86,10 @@ def list_(
 @as_json
 def show(number: int, *, json: bool) -> None:
     """Show one refused row: why, as the vendor sent it, and as it was read."""
-    from mystocks_ingest.cli.process import served
+    from mystocks_ingest.cli.process import done
+    from mystocks_ingest.errands import OneLetter
 
-    buried = served(lambda opened: opened.journal.letter(number))
+    buried = done(OneLetter(number))
     if json:
         document(_values(buried))
         return
@@ -136,16 +130,17 @@ def replay(
     if sum(chosen) != 1:
         raise click.UsageError("say which: ids, or --dataset, --rule and --source, or --all")
     from mystocks_ingest.cli import arguments
-    from mystocks_ingest.cli.process import served
+    from mystocks_ingest.cli.process import done
+    from mystocks_ingest.errands import Replay
     from mystocks_ingest.flow.replay import Choice
 
     if dataset is not None:
         (wanted,) = arguments.datasets([dataset])
         dataset = wanted.name
     choice = Choice(ids=number, dataset=dataset, rule=rule, source=source)
-    done = served(lambda opened: opened.replay(choice))
-    _report(done, json=json)
-    return 3 if done.refused else 0
+    replayed = done(Replay(choice))
+    _report(replayed, json=json)
+    return 3 if replayed.refused else 0
 
 
 def _report(done: Replayed, *, json: bool) -> None:

@@ -34,13 +34,14 @@ def gaps(
     json: bool,
 ) -> int:
     """Show what should be stored and is not."""
-    from mystocks_ingest.cli.process import clock, served
+    from mystocks_ingest.cli.process import clock, done
+    from mystocks_ingest.errands import Gaps
     from mystocks_ingest.flow.report import Job
 
     who, whose = arguments.members(symbols, universe)
     names = tuple(d.name for d in arguments.datasets(dataset))
     job = Job(names, arguments.window(first, last, now=clock()), who, whose)
-    found = served(lambda opened: opened.gaps(job))
+    found = done(Gaps(job))
     if json:
         document({"window": {"from": job.window.start, "to": job.window.last}, "gaps": [values(g) for g in found]})
         return 3 if found else 0

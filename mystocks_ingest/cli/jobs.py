@@ -26,8 +26,8 @@ def jobs() -> None:
 @as_json
 def list_jobs(*, json: bool) -> int:
     """Show each job, when it comes next, and how it last ended."""
+    from mystocks_ingest import control
     from mystocks_ingest.cli import process
-    from mystocks_ingest.daemon import control
 
     settings = process.settings()
     told = control.ask(settings.state_dir, {"do": "list"})
@@ -53,8 +53,8 @@ def list_jobs(*, json: bool) -> int:
 @as_json
 def run_job(name: str, *, json: bool) -> int:
     """Run a job now, due or not, and wait for its end. Exit codes: 0 complete, 3 something is missing."""
+    from mystocks_ingest import control
     from mystocks_ingest.cli import process
-    from mystocks_ingest.daemon import control
 
     settings = process.settings()
     found = control.ask(settings.state_dir, {"do": "run", "name": name}, seconds=None)
@@ -84,8 +84,8 @@ def resume(name: str, *, json: bool) -> int:
 
 
 def _pause(name: str, *, paused: bool, json: bool) -> int:
+    from mystocks_ingest import control
     from mystocks_ingest.cli import process
-    from mystocks_ingest.daemon import control
 
     settings = process.settings()
     found = control.ask(settings.state_dir, {"do": "pause" if paused else "resume", "name": name})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from json import JSONDecodeError, loads
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
@@ -15,16 +15,10 @@ from mystocks_ingest.cli.arguments import as_json
 from mystocks_ingest.cli.printing import document, table
 from mystocks_ingest.errors import ConfigError
 
-if TYPE_CHECKING:
-    from mystocks_ingest.monitor.log import Waiting
-    from mystocks_ingest.monitor.questions import Question
-
 F = TypeVar("F", bound=Callable[..., Any])
-Rows = list[dict[str, Any]]
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=36_500)
-_CATCH_UP_SECONDS = 3.0  # for entries of the spool to arrive before the log is read
 
 
 class Since(click.ParamType[datetime | timedelta]):
@@ -72,9 +66,7 @@ def monitor() -> None:
 @as_json
 def history(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
     """List the tables that were created, newest first."""
-    from mystocks_ingest.monitor.questions import HISTORY
-
-    _show(HISTORY, since, limit, json=json, none="no table was created")
+    _show("history", since, limit, json=json, none="no table was created")
 
 
 @monitor.command()
@@ -84,9 +76,7 @@ def history(since: datetime | timedelta | None, limit: int, *, json: bool) -> No
 @as_json
 def operations(since: datetime | timedelta | None, limit: int, *, each: bool, json: bool) -> None:
     """Count what was done to tables, by database and kind."""
-    from mystocks_ingest.monitor.questions import EACH_OPERATION, STATISTICS
-
-    _show(EACH_OPERATION if each else STATISTICS, since, limit, json=json, none="nothing was done to any table")
+    _show("each operation" if each else "operations", since, limit, json=json, none="nothing was done to any table")
 
 
 @monitor.command()
@@ -95,9 +85,7 @@ def operations(since: datetime | timedelta | None, limit: int, *, each: bool, js
 @as_json
 def failures(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
     """List the validations that found a table other than described, newest first."""
-    from mystocks_ingest.monitor.questions import FAILURES
-
-    _show(FAILURES, since, limit, json=json, none="every table was found as described")
+    _show("failures", since, limit, json=json, none="every table was found as described")
 
 
 @monitor.command()
@@ -106,9 +94,7 @@ def failures(since: datetime | timedelta | None, limit: int, *, json: bool) -> N
 @as_json
 def runs(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
     """List the runs, newest first: when, how they ended, rows stored and refused, sessions missing."""
-    from mystocks_ingest.monitor.questions import RUNS
-
-    _show(RUNS, since, limit, json=json, none="nothing ran")
+    _show("runs", since, limit, json=json, none="nothing ran")
 
 
 @monitor.command()
@@ -117,16 +103,17 @@ def runs(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
 @as_json
 def sources(since: datetime | timedelta | None, limit: int, *, json: bool) -> None:
     """Show each source's quality score and last success and failure, as of the end of its latest run."""
-    from mystocks_ingest.monitor.questions import SOURCES
-
-    _show(SOURCES, since, limit, json=json, none="no source was asked")
+    _show("sources", since, limit, json=json, none="no source was asked")
 
 
-def _show(question: Question, since: datetime | timedelta | None, limit: int, *, json: bool, none: str) -> None:
+def _show(name: str, since: datetime | timedelta | None, limit: int, *, json: bool, none: str) -> None:
     from mystocks_ingest.cli import process
+    from mystocks_ingest.errands import Asked
+    from mystocks_ingest.monitor.questions import NAMED
 
     first = _first(since, process.clock())
-    rows, waiting = process.run(_asked(question, first, limit))
+    question = NAMED[name]
+    rows, waiting = process.done(Asked(name, first, limit))
     rows = [{n: _read(v) if n in question.documents else v for n, v in row.items()} for row in rows]
     if json:
         document(rows)
@@ -151,15 +138,6 @@ def _first(since: datetime | timedelta | None, now: datetime) -> datetime | None
     if since > _LONGEST:
         raise ConfigError(f"--since {since.days // 7}w lies before any record; write a day, such as 2024-01-31")
     return now - since
-
-
-async def _asked(question: Question, first: datetime | None, limit: int) -> tuple[Rows, Waiting]:
-    from mystocks_ingest import service
-    from mystocks_ingest.cli import process
-
-    async with service.monitored(process.settings(), now=process.clock) as log:
-        await log.settled(_CATCH_UP_SECONDS)
-        return await log.ask(question, since=first, limit=limit), await log.waiting()
 
 
 def _read(text: object) -> object:

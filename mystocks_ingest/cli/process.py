@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,8 @@ from mystocks_ingest.arrow import give_memory_back, keep_pandas_out
 from mystocks_ingest.settings import Settings, load
 
 if TYPE_CHECKING:
-    from mystocks_ingest.service import Service
+    from mystocks_ingest.errands import Errand
+    from mystocks_ingest.flow.report import Watch
 
 T = TypeVar("T")
 
@@ -42,15 +43,11 @@ def prepare(found: Settings) -> None:
     give_memory_back()
 
 
-def served(work: Callable[[Service], Awaitable[T]]) -> T:
-    """What ``work`` makes of the service that the settings in force describe."""
-    from mystocks_ingest import service
+def done(errand: Errand[T], *, watch: Watch | None = None) -> T:
+    """The errand's result, from the stores that the settings in force describe, or from the service that has them."""
+    from mystocks_ingest import errands
 
-    async def opened() -> T:
-        async with service.opened(settings(), now=clock) as running:
-            return await work(running)
-
-    return run(opened())
+    return errands.done(errand, settings(), now=clock, run=run, watch=watch)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -74,9 +74,10 @@ def read(
     if unknown:
         raise ConfigError(f"{wanted} has no column {unknown[0]!r}; it has {', '.join(wanted.schema.names)}")
     who, window = arguments.symbols(symbol), _window(first, last)
-    from mystocks_ingest.cli.process import served
+    from mystocks_ingest.cli.process import done
+    from mystocks_ingest.errands import Read
 
-    rows = served(lambda opened: opened.read(wanted, who, window, adjust))
+    rows = done(Read(wanted.name, who, window, adjust))
     if names:
         rows = rows.select(list(names))
     elif form == "table":

@@ -18,8 +18,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from mystocks_ingest import service
-from mystocks_ingest.daemon import control, jobs, notify
+from mystocks_ingest import control, service
+from mystocks_ingest.daemon import commands, jobs, notify
 from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.knowledge import Knowledge
 from mystocks_ingest.daemon.metered import Metered
@@ -190,7 +190,7 @@ async def _work(daemon: Daemon, signals: _Signals, told: Told) -> None:
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
             group.create_task(jobs.watch(daemon), name="jobs"),
-            group.create_task(control.serve(settings.state_dir, partial(jobs.answer, daemon)), name="control"),
+            group.create_task(control.serve(settings.state_dir, partial(commands.answer, daemon)), name="control"),
             group.create_task(notify.watchdog(), name="watchdog"),
             group.create_task(serve(app, settings.http_host, settings.http_port, bound=bound.set_result), name="http"),
         ]

@@ -147,3 +147,13 @@ RECORDED = Question(
     moments=("operation_time",),
 )
 """Those that this program wrote, with the ids it gave them."""
+
+NAMED = {
+    "history": HISTORY,
+    "operations": STATISTICS,
+    "each operation": EACH_OPERATION,
+    "failures": FAILURES,
+    "runs": RUNS,
+    "sources": SOURCES,
+}
+"""The questions that commands put."""

@@ -1,0 +1,231 @@
+"""How a command talks to the service that runs: lines of JSON each way over a unix socket in the state directory.
+
+A command sends one line. The service may tell how the work goes, a line each (``told``); its last line is the answer.
+Behind it blocks of bytes may follow, each with its length before it, an empty one after the last. Whoever hangs up ends
+the work that was asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, Self
+
+from mystocks_ingest.errors import ConfigError, IngestError
+from mystocks_ingest.logs import get, redact
+
+log = get("control")
+
+FILE = "service.sock"
+_REQUEST_SECONDS = 5.0
+_LONGEST_LINE = 16 * 1024 * 1024  # bytes: a command may name every symbol of the market
+_MOST_UNREAD = 1024 * 1024  # bytes of what is told; beyond, whoever asked does not listen and is told less
+
+_BLOCK = struct.Struct("!Q")
+
+Tell = Callable[[Mapping[str, object]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The last line, and the blocks of bytes behind it."""
+
+    line: Mapping[str, object]
+    blocks: AsyncIterator[bytes] | None = None
+
+
+Answering = Callable[[Mapping[str, object], Tell], Awaitable[Answer]]
+
+
+async def serve(folder: Path, answering: Answering) -> None:
+    """Answer commands until cancelled. The caller holds the state directory, so an old socket is nobody's."""
+    with _address(folder) as address:
+        (folder / FILE).unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)  # nobody but this user
+        try:
+            listening.bind(address)
+        finally:
+            os.umask(before)
+    async with asyncio.TaskGroup() as group:
+        server = await asyncio.start_unix_server(
+            partial(_accepted, group, answering), sock=listening, limit=_LONGEST_LINE
+        )
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()
+            (folder / FILE).unlink(missing_ok=True)
+
+
+def ask(folder: Path, request: Mapping[str, object], *, seconds: float | None = 10.0) -> dict[str, object] | None:
+    """What the service in ``folder`` answers; None where none runs. ``seconds`` None: wait as long as it takes.
+
+    Raises ConfigError with the service's own sentence, or when it does not answer.
+    """
+    line = connected(folder, seconds=seconds)
+    if line is None:
+        return None
+    with line:
+        return line.ask(request)
+
+
+def connected(folder: Path, *, seconds: float | None = None) -> Line | None:
+    """A line to the service in ``folder``; None where none runs. Raises ConfigError where it cannot be reached."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    opened.settimeout(seconds)
+    try:
+        with _address(folder) as address:
+            opened.connect(address)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        opened.close()
+        return None
+    except OSError as exc:
+        opened.close()
+        raise _silent(folder, exc) from exc
+    return Line(folder, opened)
+
+
+class Line:
+    """The commands' end of the socket. A context manager: leaving it hangs up."""
+
+    def __init__(self, folder: Path, opened: socket.socket) -> None:
+        self._folder = folder
+        self._socket = opened
+        self._incoming = opened.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._incoming.close()
+        self._socket.close()
+
+    def ask(self, request: Mapping[str, object], hear: Tell = lambda _: None) -> dict[str, object]:
+        """The answer; what is told before it goes to ``hear``. Raises ConfigError or IngestError with the service's sentence."""
+        try:
+            self._socket.sendall(json.dumps(request, default=str).encode() + b"\n")
+        except OSError as exc:
+            raise _silent(self._folder, exc) from exc
+        while True:
+            found: dict[str, object] = json.loads(self._read(self._incoming.readline) or self._ended())
+            if "error" in found:
+                raise (IngestError if found.get("settled") else ConfigError)(str(found["error"]))
+            if "told" not in found:
+                return found
+            hear(found)
+
+    def block(self) -> bytes:
+        """The next block of bytes behind the answer; empty after the last. Raises ConfigError when it is cut short."""
+        head = self._read(lambda: self._incoming.read(_BLOCK.size))
+        size = _BLOCK.unpack(head)[0] if len(head) == _BLOCK.size else self._ended()
+        found = self._read(lambda: self._incoming.read(size))
+        return found if len(found) == size else self._ended()
+
+    def _read(self, work: Callable[[], bytes]) -> bytes:
+        try:
+            return work()
+        except OSError as exc:
+            raise _silent(self._folder, exc) from exc
+
+    def _ended(self) -> NoReturn:
+        raise ConfigError(f"the service in {self._folder} ended before it answered")
+
+
+def _silent(folder: Path, exc: OSError) -> ConfigError:
+    return ConfigError(f"the service in {folder} does not answer ({exc}): look at its log, or restart it")
+
+
+@contextmanager
+def _address(folder: Path) -> Iterator[str]:
+    """The socket's address, by way of the open folder where it can be: an address holds no more than 108 bytes."""
+    path = folder / FILE
+    if len(os.fsencode(path)) < 100:
+        yield str(path)
+        return
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{opened}/{FILE}"
+    finally:
+        os.close(opened)
+
+
+def _accepted(
+    group: asyncio.TaskGroup, answering: Answering, incoming: asyncio.StreamReader, out: asyncio.StreamWriter
+) -> None:
+    group.create_task(_talk(answering, incoming, out), name="control")
+
+
+async def _talk(answering: Answering, incoming: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+    try:
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            request = json.loads(await incoming.readline())
+        async with asyncio.TaskGroup() as group:
+            hanging_up = group.create_task(_hung_up(incoming), name="control:hung-up")
+            await _answer(answering, request, out)
+            hanging_up.cancel()
+    except* (OSError, ValueError, TimeoutError) as dropped:
+        log.info("command.dropped", reason="; ".join(str(exc) for exc in _leaves(dropped)))
+    finally:
+        out.close()
+        with contextlib.suppress(OSError):  # the other side has gone
+            await out.wait_closed()
+
+
+async def _hung_up(incoming: asyncio.StreamReader) -> None:
+    """Ends with an error, and so the work, when whoever asked has gone: nobody sends a second line."""
+    await incoming.read()
+    raise ConnectionResetError("whoever asked has hung up")
+
+
+async def _answer(answering: Answering, request: object, out: asyncio.StreamWriter) -> None:
+    def send(line: Mapping[str, object]) -> None:
+        out.write(json.dumps(line, ensure_ascii=False, default=str).encode() + b"\n")
+
+    def tell(line: Mapping[str, object]) -> None:
+        if out.transport.get_write_buffer_size() < _MOST_UNREAD:
+            send(line)
+
+    answer = await _had(answering, request, tell)
+    send(answer.line)
+    await out.drain()
+    if answer.blocks is not None:
+        async for block in answer.blocks:
+            out.write(_BLOCK.pack(len(block)))
+            out.write(block)
+            await out.drain()
+        out.write(_BLOCK.pack(0))
+        await out.drain()
+
+
+async def _had(answering: Answering, request: object, tell: Tell) -> Answer:
+    """The answer, or why there is none. A command's trouble is no reason for the service to end."""
+    if not isinstance(request, dict):
+        return Answer({"error": "a command is a mapping"})
+    try:
+        return await answering(request, tell)
+    except Exception as exc:
+        leaves = sorted(_leaves(exc), key=lambda leaf: not isinstance(leaf, ConfigError))
+        unexpected = [leaf for leaf in leaves if not isinstance(leaf, IngestError)]
+        if unexpected:
+            log.exception("command.failed")
+            named = f"unexpected {type(unexpected[0]).__name__}: {redact(str(unexpected[0]))}"
+            return Answer({"error": f"{named}; its traceback is in the service's log", "settled": True})
+        return Answer({"error": str(leaves[0]), "settled": not isinstance(leaves[0], ConfigError)})
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc

@@ -1,0 +1,387 @@
+"""What commands and programs want of the opened stores: done here, or by the service that has them open.
+
+One process at a time has the embedded store, and with it the checkpoints. While the service runs, that is the service: an
+errand goes to it over its socket in the state directory, and the result comes back as if it had been had here. An errand
+and its result travel as JSON, by their types; rows travel as Arrow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from mystocks_ingest import control, service
+from mystocks_ingest.control import Answer, Line, Tell
+from mystocks_ingest.errors import ConfigError, Outcome, StoreBusy
+from mystocks_ingest.flow.plan import PlanLine
+from mystocks_ingest.flow.replay import Choice, Replayed
+from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
+from mystocks_ingest.market.adjust import How
+from mystocks_ingest.market.adjust import adjust as adjusted
+from mystocks_ingest.market.datasets import ADJ_FACTOR, dataset
+from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.monitor import questions
+from mystocks_ingest.monitor.journal import Buried
+from mystocks_ingest.monitor.log import MonitorLog, Waiting
+from mystocks_ingest.schema.tables import Database
+from mystocks_ingest.service import Clock, Service
+from mystocks_ingest.settings import Settings
+
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, T]], T]
+
+LETTER_COUNTS = dict[tuple[str, str, str], int]
+"""Dead letters by dataset, source and rule."""
+_SETTLED_SECONDS = 3.0  # for entries of the log's spool to arrive before the log is read
+_BLOCK_ROWS = 50_000
+_MANY_SYMBOLS = 50
+_DATED_STEP, _TIMED_STEP = timedelta(days=366), timedelta(days=7)
+_TIMED_SINCE = date(1999, 1, 1)  # no vendor's intraday history reaches back further
+_AHEAD = timedelta(days=800)  # a calendar reaches into the future
+
+
+class Errand(Generic[T]):
+    """Work on an opened service; the fields of a subclass are what it is about, ``gives`` is its result's type."""
+
+    @classmethod
+    def gives(cls) -> Any:
+        """The type of the result, as pydantic takes it."""
+        raise NotImplementedError
+
+    async def of(self, opened: Service, watch: Watch) -> T:
+        """Do it. Raises what the work raises."""
+        raise NotImplementedError
+
+    async def alone(self, settings: Settings, now: Clock, watch: Watch) -> T:
+        """Do it on stores opened for it. Raises StoreBusy where another process has the embedded one."""
+        async with service.opened(settings, now=now) as opened:
+            return await self.of(opened, watch)
+
+    def through(self, dial: Callable[[], Line], watch: Watch) -> T:
+        """Have the service do it. Raises ConfigError or IngestError with its sentence."""
+        with dial() as line:
+            found = line.ask(
+                {"do": "errand", "errand": type(self).__name__, "given": _sent(type(self), self)}, _hears(watch)
+            )
+            result: T = _received(self.gives(), found["result"])
+            return result
+
+
+@dataclass(frozen=True)
+class Plan(Errand[list[PlanLine]]):
+    """What a backfill would ask of whom, and what that costs."""
+
+    job: Job
+
+    @classmethod
+    def gives(cls) -> Any:
+        return list[PlanLine]
+
+    async def of(self, opened: Service, watch: Watch) -> list[PlanLine]:
+        return await opened.plan(self.job)
+
+
+@dataclass(frozen=True)
+class Fetch(Errand[Report]):
+    """A backfill."""
+
+    job: Job
+
+    @classmethod
+    def gives(cls) -> Any:
+        return Report
+
+    async def of(self, opened: Service, watch: Watch) -> Report:
+        return await opened.backfill(self.job, watch)
+
+
+@dataclass(frozen=True)
+class Gaps(Errand[list[Missing]]):
+    """What should be stored and is not."""
+
+    job: Job
+
+    @classmethod
+    def gives(cls) -> Any:
+        return list[Missing]
+
+    async def of(self, opened: Service, watch: Watch) -> list[Missing]:
+        return await opened.gaps(self.job)
+
+
+@dataclass(frozen=True)
+class Letters(Errand[tuple[list[Buried], LETTER_COUNTS]]):
+    """Dead letters, oldest first, and how many there are of each dataset, source and rule."""
+
+    dataset: str | None = None
+    rule: str | None = None
+    source: str | None = None
+    symbol: Symbol | None = None
+    replayed: bool | None = False
+    limit: int = 50
+
+    @classmethod
+    def gives(cls) -> Any:
+        return tuple[list[Buried], LETTER_COUNTS]
+
+    async def of(self, opened: Service, watch: Watch) -> tuple[list[Buried], LETTER_COUNTS]:
+        found = await opened.journal.letters(
+            dataset=self.dataset, rule=self.rule, source=self.source, symbol=self.symbol, replayed=self.replayed,
+            limit=self.limit,
+        )  # fmt: skip
+        return found, await opened.journal.letter_counts(replayed=self.replayed)
+
+
+@dataclass(frozen=True)
+class OneLetter(Errand[Buried]):
+    """The dead letter of this number."""
+
+    number: int
+
+    @classmethod
+    def gives(cls) -> Any:
+        return Buried
+
+    async def of(self, opened: Service, watch: Watch) -> Buried:
+        return await opened.journal.letter(self.number)
+
+
+@dataclass(frozen=True)
+class Replay(Errand[Replayed]):
+    """Another try for dead letters."""
+
+    choice: Choice
+
+    @classmethod
+    def gives(cls) -> Any:
+        return Replayed
+
+    async def of(self, opened: Service, watch: Watch) -> Replayed:
+        return await opened.replay(self.choice)
+
+
+@dataclass(frozen=True)
+class Asked(Errand[tuple[list[dict[str, Any]], Waiting]]):
+    """A question of ``monitor.questions`` by its name there, put to the monitor log; and what waits to be written to it."""
+
+    question: str
+    since: datetime | None = None
+    limit: int = 50
+
+    @classmethod
+    def gives(cls) -> Any:
+        return tuple[list[dict[str, Any]], Waiting]
+
+    async def of(self, opened: Service, watch: Watch) -> tuple[list[dict[str, Any]], Waiting]:
+        return await self._put(opened.log)
+
+    async def alone(self, settings: Settings, now: Clock, watch: Watch) -> tuple[list[dict[str, Any]], Waiting]:
+        async with service.monitored(settings, now=now) as log:
+            return await self._put(log)
+
+    def through(self, dial: Callable[[], Line], watch: Watch) -> tuple[list[dict[str, Any]], Waiting]:
+        rows, waiting = super().through(dial, watch)
+        moments = questions.NAMED[self.question].moments
+        for row in rows:
+            row.update({n: datetime.fromisoformat(row[n]) for n in moments if isinstance(row[n], str)})
+        return rows, waiting
+
+    async def _put(self, log: MonitorLog) -> tuple[list[dict[str, Any]], Waiting]:
+        question = questions.NAMED.get(self.question)
+        if question is None:
+            raise ConfigError(f"the service knows no question {self.question!r}; is it an older version? Restart it")
+        await log.settled(_SETTLED_SECONDS)
+        return await log.ask(question, since=self.since, limit=self.limit), await log.waiting()
+
+
+@dataclass(frozen=True)
+class Read(Errand[pa.Table]):
+    """Stored rows of ``dataset`` in key order; prices adjusted where they are wanted, whose memory that takes."""
+
+    dataset: str
+    symbols: tuple[Symbol, ...]
+    window: Window
+    adjust: How = "none"
+
+    async def of(self, opened: Service, watch: Watch) -> pa.Table:
+        return await opened.read(dataset(self.dataset), self.symbols, self.window, self.adjust)
+
+    def through(self, dial: Callable[[], Line], watch: Watch) -> pa.Table:
+        rows = self._raw(dial, watch)
+        if self.adjust == "none" or not rows.num_rows:
+            return rows
+        factors = Read(ADJ_FACTOR.name, self.symbols, _EVER)._raw(dial, watch)  # noqa: SLF001 - another of its kind
+        return adjusted(rows, factors, self.adjust)
+
+    def _raw(self, dial: Callable[[], Line], watch: Watch) -> pa.Table:
+        given = _sent(Read, replace(self, adjust="none"))
+        with dial() as line:
+            line.ask({"do": "errand", "errand": "Read", "given": given}, _hears(watch))
+            parts = [pa.ipc.open_stream(block).read_all() for block in iter(line.block, b"")]
+        filled = [part for part in parts if part.num_rows]
+        rows = pa.concat_tables(filled or parts[:1])
+        key = dataset(self.dataset).key
+        return rows.sort_by([(name, "ascending") for name in key]) if len(filled) > 1 else rows
+
+    async def blocks(self, opened: Service) -> AsyncIterator[bytes]:
+        """Arrow streams of a bounded number of rows: the service never holds the whole of a long history."""
+        for number, window in enumerate(self._windows(opened)):
+            rows = await replace(self, window=window).of(opened, Silence())
+            batches = rows.to_batches(max_chunksize=_BLOCK_ROWS)
+            for batch in batches or ([] if number else [pa.RecordBatch.from_pylist([], schema=rows.schema)]):
+                sink = pa.BufferOutputStream()
+                with pa.ipc.new_stream(sink, batch.schema) as writer:
+                    writer.write_batch(batch)
+                yield sink.getvalue().to_pybytes()
+
+    def _windows(self, opened: Service) -> Iterator[Window]:
+        wanted = dataset(self.dataset)
+        hot = any(
+            t.database_type is Database.REDIS for t in opened.tables.routes(wanted)
+        )  # no history, and no index by time
+        if wanted.time is None or hot or 0 < len(self.symbols) <= _MANY_SYMBOLS:
+            yield self.window
+            return
+        dated = pa.types.is_date(wanted.schema.field(wanted.time).type)
+        start = self.window.start if dated else max(self.window.start, _TIMED_SINCE)
+        end = min(self.window.end, opened.now().date() + _AHEAD)
+        yield Window(start, min(start + (step := _DATED_STEP if dated else _TIMED_STEP), end))
+        while (start := start + step) < end:
+            yield Window(start, min(start + step, end))
+
+
+_EVER = Window(date(1990, 1, 1), date(2100, 1, 1))
+_KINDS: Mapping[str, type[Errand[Any]]] = {
+    kind.__name__: kind for kind in (Plan, Fetch, Gaps, Letters, OneLetter, Replay, Asked, Read)
+}
+
+
+def done(
+    errand: Errand[T], settings: Settings, *, now: Clock, run: Run[T] = asyncio.run, watch: Watch | None = None
+) -> T:
+    """The errand's result, from the stores that ``settings`` describe or from the service that has them open.
+
+    Raises what the work raises; StoreBusy where neither the stores can be opened nor a service answers.
+    """
+    hearing = watch if watch is not None else Silence()
+    try:
+        return run(errand.alone(settings, now, hearing))
+    except StoreBusy:
+        first = control.connected(settings.state_dir)
+        if first is None:
+            raise
+        lines = iter([first])
+
+        def dial() -> Line:
+            line = next(lines, None) or control.connected(settings.state_dir)
+            if line is None:
+                raise ConfigError(f"the service in {settings.state_dir} has ended meanwhile: try again")
+            return line
+
+        return errand.through(dial, hearing)
+
+
+async def answer(request: Mapping[str, object], opened: Service, tell: Tell) -> Answer:
+    """An errand that came over the socket, done. Raises ConfigError for one that is not known, and what the work raises."""
+    kind = _KINDS.get(str(request.get("errand")))
+    if kind is None:
+        raise ConfigError(f"the service knows no errand {request.get('errand')!r}; is it an older version? Restart it")
+    try:
+        errand = _received(kind, request.get("given"))
+    except ValidationError as exc:
+        raise ConfigError(
+            f"the service cannot read the errand {kind.__name__}; is it another version? Restart it"
+        ) from exc
+    if isinstance(errand, Read):
+        return Answer({"rows": "follow"}, errand.blocks(opened))
+    return Answer({"result": _sent(kind.gives(), await errand.of(opened, _Teller(tell)))})
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """A watch at the other end of the line. Losing an event loses no more than a figure of the progress."""
+
+    tell: Tell
+
+    def planned(self, line: PlanLine) -> None:
+        self.tell({"told": "planned", "line": _sent(PlanLine, line)})
+
+    def fetched(self, dataset: str, source: str, *, rows: int, calls: int) -> None:
+        self.tell({"told": "fetched", "dataset": dataset, "source": source, "rows": rows, "calls": calls})
+
+    def refused(self, dataset: str, source: str, rule: str, rows: int) -> None:
+        self.tell({"told": "refused", "dataset": dataset, "source": source, "rule": rule, "rows": rows})
+
+    def failed(self, dataset: str, source: str, outcome: Outcome, reason: str) -> None:
+        self.tell({"told": "failed", "dataset": dataset, "source": source, "outcome": outcome.value, "reason": reason})
+
+    def waiting(self, store: str, seconds: float, reason: str) -> None:
+        self.tell({"told": "waiting", "store": store, "seconds": seconds, "reason": reason})
+
+    def returned(self, store: str, seconds: float) -> None:
+        self.tell({"told": "returned", "store": store, "seconds": seconds})
+
+    def done(self, report: Report) -> None:
+        """The report is the answer."""
+
+
+def _hears(watch: Watch) -> Tell:
+    def hear(line: Mapping[str, object]) -> None:
+        values: dict[str, Any] = {name: value for name, value in line.items() if name != "told"}
+        match line["told"]:
+            case "planned":
+                watch.planned(_received(PlanLine, values["line"]))
+            case "fetched":
+                watch.fetched(**values)
+            case "refused":
+                watch.refused(**values)
+            case "failed":
+                watch.failed(**{**values, "outcome": Outcome(values["outcome"])})
+            case "waiting":
+                watch.waiting(**values)
+            case "returned":
+                watch.returned(**values)
+
+    return hear
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _sent(kind: Any, value: object) -> object:
+    """``value``, of the type ``kind``, as JSON can hold it: a mapping whose keys are tuples as a list of pairs."""
+    return _plain(_adapter(kind).dump_python(value))
+
+
+def _received(kind: Any, value: object) -> Any:
+    """The other way. Raises ValidationError."""
+    return _adapter(kind).validate_python(_keyed(value))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value):
+            return {key: _plain(inner) for key, inner in value.items()}
+        return {"": [[_plain(key), _plain(inner)] for key, inner in value.items()]}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(inner) for inner in value]
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _keyed(value: object) -> object:
+    if isinstance(value, list):
+        return [_keyed(inner) for inner in value]
+    if isinstance(value, dict):
+        if set(value) == {""}:
+            return {tuple(key) if isinstance(key, list) else key: _keyed(inner) for key, inner in value[""]}
+        return {key: _keyed(inner) for key, inner in value.items()}
+    return value
