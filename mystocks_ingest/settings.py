@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     http_host: str = Field("127.0.0.1", alias="MYSTOCKS_HTTP_HOST")
     http_port: int = Field(8480, alias="MYSTOCKS_HTTP_PORT", ge=0, le=65535)  # 0: one that is free
     http_tokens: SecretStr | None = Field(None, alias="MYSTOCKS_HTTP_TOKENS")  # SHA-256 of each, or a file of them
+    stream: Literal["off", "on"] = Field("off", alias="MYSTOCKS_STREAM")  # deliveries by Redis streams, at REDIS_*
+    stream_prefix: str = Field("mystocks:ingest", alias="MYSTOCKS_STREAM_PREFIX", min_length=1)  # then :dataset
+    stream_group: str = Field("mystocks", alias="MYSTOCKS_STREAM_GROUP", min_length=1)
+    stream_claim_seconds: float = Field(60.0, alias="MYSTOCKS_STREAM_CLAIM_SECONDS", ge=1)  # idle: their reader is dead
     monitor_database: str = Field("db_monitor", alias="MYSTOCKS_MONITOR_DATABASE", pattern=r"^[A-Za-z0-9_]{1,64}$")
     alert_urls: SecretStr | None = Field(None, alias="MYSTOCKS_ALERT_URLS")  # of apprise, apart by spaces
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads

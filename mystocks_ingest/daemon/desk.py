@@ -21,7 +21,7 @@ from mystocks_ingest.market.frames import Frame, Symbol, Window
 from mystocks_ingest.monitor.health import Health
 from mystocks_ingest.monitor.journal import Buried
 from mystocks_ingest.monitor.metrics import Metrics
-from mystocks_ingest.ports import Run
+from mystocks_ingest.ports import DeadLetter, Run
 from mystocks_ingest.schema.tables import Tables
 from mystocks_ingest.web.desk import JobState
 
@@ -99,6 +99,10 @@ class ServiceDesk:
 
     async def take(self, frame: Frame) -> Taken:
         return await self.daemon.collector.ingest.take(frame, None, now=self.now())
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep what could not be read of a delivery."""
+        await self.daemon.service.journal.bury(letters)
 
     async def _run(self, job: str) -> None:
         try:

@@ -29,6 +29,7 @@ async def health(daemon: Daemon) -> Health:
         *_live(daemon, now),
         *_sinks(daemon),
         *_sources(daemon),
+        *((daemon.stream.part(),) if daemon.stream is not None else ()),
         _spool(daemon),
         *_jobs(daemon, now),
         Part(

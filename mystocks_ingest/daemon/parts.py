@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from mystocks_ingest.daemon.knowledge import Knowledge
+from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.flow.live import Collector
 from mystocks_ingest.flow.schedule import Clock, Schedule
 from mystocks_ingest.flow.spooled import SpooledSink
@@ -48,6 +49,7 @@ class Daemon:
     metrics: Metrics = field(default_factory=Metrics)
     group: asyncio.TaskGroup | None = None  # of the work, while it goes on
     asked: set[asyncio.Task[None]] = field(default_factory=set)  # jobs that run because somebody asked for them
+    stream: StreamConsumer | None = None  # where deliveries by Redis streams are on
     http_port: int = 0
     jobs_refused: str = ""
     lag_seconds: float = 0.0  # the loop's longest delay in the last minute

@@ -24,6 +24,7 @@ from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.knowledge import Knowledge
 from mystocks_ingest.daemon.metered import Metered
 from mystocks_ingest.daemon.parts import Daemon, Wall
+from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.daemon.work import Work
 from mystocks_ingest.errors import IngestError
 from mystocks_ingest.flow.ingest import Ingest, letters
@@ -46,6 +47,7 @@ from mystocks_ingest.service import Service
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.spool import Spool
 from mystocks_ingest.web.app import made
+from mystocks_ingest.web.known import Known
 from mystocks_ingest.web.server import serve
 from mystocks_ingest.web.tokens import read as read_tokens
 
@@ -160,21 +162,24 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
             metrics,
         )
         jobs.take_over(daemon, entries)
+        known = await connections.enter_async_context(Known(settings.state_dir, now=clock.now))
+        if settings.stream == "on":
+            daemon.stream = StreamConsumer(settings, ServiceDesk(daemon), known)
         async with asyncio.TaskGroup() as feeding:
             draining = feeding.create_task(front.drain(), name="drain")
             async with AsyncExitStack() as writers:
                 for table in opened.written:
                     opened.writers[table] = await writers.enter_async_context(_writer(front, table))
-                await _work(daemon, signals, told)
+                await _work(daemon, known, signals, told)
             draining.cancel()
         log.warning("service.stopped", ready=True, spool_bytes=spool.bytes)
 
 
-async def _work(daemon: Daemon, signals: _Signals, told: Told) -> None:
+async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> None:
     """Everything that makes rows or looks at them; ended as one."""
     settings, desk = daemon.service.settings, ServiceDesk(daemon)
     tokens = settings.http_tokens.get_secret_value() if settings.http_tokens is not None else None
-    app = made(desk, read_tokens(tokens))
+    app = made(desk, read_tokens(tokens), answers=known)
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     setup = alert_setup(settings, daemon.service.tables.document)
     for remark in setup.remarks:
@@ -194,6 +199,8 @@ async def _work(daemon: Daemon, signals: _Signals, told: Told) -> None:
             group.create_task(notify.watchdog(), name="watchdog"),
             group.create_task(serve(app, settings.http_host, settings.http_port, bound=bound.set_result), name="http"),
         ]
+        if daemon.stream is not None:
+            tasks.append(group.create_task(daemon.stream.run(), name="stream"))
         daemon.group, daemon.http_port = group, await bound
         signals.started()
         notify.tell("READY=1")

@@ -21,6 +21,7 @@ from mystocks_ingest.web.desk import Desk
 from mystocks_ingest.web.gate import Gate
 from mystocks_ingest.web.limits import Limits
 from mystocks_ingest.web.refusals import Refusal, answer, error
+from mystocks_ingest.web.repeats import Answers
 from mystocks_ingest.web.tokens import Tokens
 
 _BEARER = HTTPBearer(auto_error=False, description="A token whose SHA-256 stands in MYSTOCKS_HTTP_TOKENS.")
@@ -41,8 +42,11 @@ def _documented(*statuses: int) -> dict[int | str, dict[str, object]]:
     return {s: {"model": Error, "description": HTTPStatus(s).phrase} for s in statuses}
 
 
-def made(desk: Desk, tokens: Tokens, limits: Limits | None = None) -> ASGIApp:
-    """The application. Without a token in ``tokens`` nobody may use /api/v1."""
+def made(desk: Desk, tokens: Tokens, limits: Limits | None = None, answers: Answers | None = None) -> ASGIApp:
+    """The application. Without a token in ``tokens`` nobody may use /api/v1.
+
+    ``answers``: those given to deliveries with a key, where they outlive this process.
+    """
     limits = limits or Limits()
     app = FastAPI(
         title="mystocks-ingest",
@@ -59,7 +63,7 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None) -> ASGIApp:
 
     app.include_router(wellbeing.router(desk), responses=_documented(429, 503))
     guarded: list[object] = [Depends(_BEARER)]
-    for part in (questions.router(desk, limits), deliveries.router(desk, limits)):
+    for part in (questions.router(desk, limits), deliveries.router(desk, limits, answers)):
         app.include_router(
             part,
             dependencies=guarded,  # type: ignore[arg-type]

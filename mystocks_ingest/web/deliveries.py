@@ -17,7 +17,7 @@ from mystocks_ingest.web import delivery
 from mystocks_ingest.web.desk import Desk
 from mystocks_ingest.web.limits import Limits
 from mystocks_ingest.web.refusals import Refusal
-from mystocks_ingest.web.repeats import Repeats
+from mystocks_ingest.web.repeats import Answers, Forgetful, Repeats
 
 log = get("ingest")
 
@@ -36,10 +36,10 @@ Key = Annotated[
 ]
 
 
-def router(desk: Desk, limits: Limits) -> APIRouter:
-    """One route a dataset, so that the description says what each one takes."""
+def router(desk: Desk, limits: Limits, answers: Answers | None = None) -> APIRouter:
+    """One route a dataset, so that the description says what each one takes. ``answers`` are those given before."""
     routes = APIRouter(prefix="/api/v1", tags=["ingest"])
-    repeats = Repeats()
+    repeats = Repeats(answers if answers is not None else Forgetful())
     for wanted in delivery.deliverable():
         schema = delivery.body_schema(wanted, limits.delivered_rows)
         routes.add_api_route(
@@ -68,7 +68,7 @@ def _taking(wanted: Dataset, desk: Desk, limits: Limits, repeats: Repeats) -> Ca
             raise Refusal(415, "rows are delivered as application/json, not compressed")
         body = await _body(request, limits)
         owner = str(request.scope.get("owner", ""))
-        with repeats.of((owner, wanted.name), key, source.encode() + b"\0" + body) as known:
+        async with repeats.of((owner, wanted.name), key, source.encode() + b"\0" + body) as known:
             if known.body is None:
                 sender = f"push:{source}"
                 frame = await asyncio.to_thread(

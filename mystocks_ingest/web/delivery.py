@@ -21,11 +21,11 @@ from mystocks_ingest.web.refusals import Refusal
 
 _TAKEN = frozenset({Category.MARKET, Category.DERIVED, Category.TRANSACTION})
 _OURS = frozenset({"source", "fetched_at"})
-_SYMBOLS = frozenset({"symbol", "index_symbol"})
+SYMBOLS = frozenset({"symbol", "index_symbol"})
 _SHOWN = 20  # wrong cells named in one answer
-_LONGEST_TEXT = 4096
-_LARGEST = 1e300
-_YEARS = range(1990, 2101)  # from before the first session of either exchange
+LONGEST_TEXT = 4096
+LARGEST = 1e300
+YEARS = range(1990, 2101)  # from before the first session of either exchange
 _ZONE = ZoneInfo(SHANGHAI)
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
 _MOMENT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})?$"
@@ -60,10 +60,10 @@ def body_schema(wanted: Dataset, most_rows: int) -> dict[str, Any]:
 
 def _cell_schema(field: Field) -> dict[str, Any]:
     kind: dict[str, Any]
-    if field.name in _SYMBOLS:
+    if field.name in SYMBOLS:
         kind = {"type": "string", "maxLength": 32, "examples": ["600519.SH"]}
     elif pa.types.is_string(field.type):
-        kind = {"type": "string", "maxLength": _LONGEST_TEXT}
+        kind = {"type": "string", "maxLength": LONGEST_TEXT}
     elif pa.types.is_date32(field.type):
         kind = {"type": "string", "pattern": _DAY, "examples": ["2024-01-31"]}
     elif pa.types.is_timestamp(field.type):
@@ -84,7 +84,11 @@ def _cell_schema(field: Field) -> dict[str, Any]:
 
 def frame(wanted: Dataset, body: bytes, *, source: str, at: datetime, most_rows: int) -> Frame:
     """The rows of ``body``; ``raw`` holds them as sent, with their number. Raises Refusal."""
-    rows = _rows(body, most_rows)
+    return framed(wanted, _rows(body, most_rows), source=source, at=at)
+
+
+def framed(wanted: Dataset, rows: Sequence[Mapping[str, object]], *, source: str, at: datetime) -> Frame:
+    """The frame of ``rows``, whose cells are what JSON has. Raises Refusal."""
     wrong: list[dict[str, object]] = []
     arrays: dict[str, pa.Array] = {}
     known = {f.name: f for f in columns(wanted)}
@@ -100,15 +104,20 @@ def frame(wanted: Dataset, body: bytes, *, source: str, at: datetime, most_rows:
     if wrong:
         first = "row {row}, column {column}: {reason}".format(**wrong[0])
         raise Refusal(422, f"nothing was stored, for not every cell can be read: {first}", rows=wrong)
-    count = len(rows)
+    return completed(wanted, arrays, len(rows), source=source, at=at)
+
+
+def completed(wanted: Dataset, arrays: dict[str, pa.Array], count: int, *, source: str, at: datetime) -> Frame:
+    """The frame of what was delivered: the columns of ``columns``, read, and those that the service fills."""
+    names = [f.name for f in columns(wanted)]
     arrays["source"] = pa.repeat(pa.scalar(source, pa.string()), count)
     if "fetched_at" in wanted.schema.names:
         arrays["fetched_at"] = pa.repeat(pa.scalar(at, wanted.schema.field("fetched_at").type), count)
-    if "provisional" in known:
+    if "provisional" in names:
         arrays["provisional"] = arrays["provisional"].fill_null(False)
     schema = pa.schema([pa.field(f.name, f.type) for f in wanted.fields])
     batch = pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
-    raw = batch.select(list(known)).add_column(0, "#", pa.array(range(count), pa.int32()))
+    raw = batch.select(names).add_column(0, "#", pa.array(range(count), pa.int32()))
     return Frame(wanted, source, at, batch, raw)
 
 
@@ -116,6 +125,12 @@ def numbers(part: Frame) -> list[int]:
     """Which rows of the body these are, counted from 0."""
     found: list[int] = [] if part.raw is None else part.raw.column("#").to_pylist()
     return found
+
+
+def rows_of(body: bytes, most: int) -> Sequence[Mapping[str, object]]:
+    """The rows of a JSON text that is a list of them, or a body. Raises Refusal."""
+    text = body.strip()
+    return _rows(b'{"rows": %b}' % text if text.startswith(b"[") else text, most)
 
 
 def _rows(body: bytes, most: int) -> Sequence[Mapping[str, object]]:
@@ -161,7 +176,7 @@ def _read(field: Field, cells: Sequence[object], wrong: list[dict[str, object]],
                 continue
             reason = "it is missing" if cell is None else f"{_shown(cell)} is not {_wanted(field)}"
             wrong.append({"row": number, "column": field.name, "reason": reason})
-    if field.name in _SYMBOLS:
+    if field.name in SYMBOLS:
         return _symbols(field, values, wrong)
     return values
 
@@ -175,7 +190,7 @@ def _values(field: Field, cells: Sequence[object]) -> list[object]:
         return [known[cell] for cell in cells]
     if kinds == {float} and pa.types.is_floating(field.type):
         numbers = [cell for cell in cells if isinstance(cell, float)]
-        if min(numbers) >= -_LARGEST and max(numbers) <= _LARGEST:
+        if min(numbers) >= -LARGEST and max(numbers) <= LARGEST:
             return list(cells)
     return [read(cell) for cell in cells]
 
@@ -206,7 +221,7 @@ def _reader(field: Field) -> Callable[[object], object]:
 
 
 def _text(cell: object) -> str | None:
-    if not isinstance(cell, str) or len(cell) > _LONGEST_TEXT or "\0" in cell:
+    if not isinstance(cell, str) or len(cell) > LONGEST_TEXT or "\0" in cell:
         return None
     try:
         cell.encode()
@@ -220,14 +235,14 @@ def _day(cell: object) -> date | None:
         day = date.fromisoformat(cell) if isinstance(cell, str) and len(cell) == 10 else None
     except ValueError:
         return None
-    return day if day is not None and day.year in _YEARS else None
+    return day if day is not None and day.year in YEARS else None
 
 
 def _moment(cell: object) -> datetime | None:
     """One without a zone is Shanghai's."""
     try:
         at = datetime.fromisoformat(cell) if isinstance(cell, str) and 19 <= len(cell) <= 40 else None
-        if at is None or at.year not in _YEARS:
+        if at is None or at.year not in YEARS:
             return None
         return at.replace(tzinfo=_ZONE) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
@@ -245,7 +260,7 @@ def _integer(cell: object, low: int, high: int) -> int | None:
 def _number(cell: object) -> float | None:
     if isinstance(cell, bool) or not isinstance(cell, int | float):
         return None
-    return float(cell) if -_LARGEST <= cell <= _LARGEST else None
+    return float(cell) if -LARGEST <= cell <= LARGEST else None
 
 
 def _bounds(field: Field) -> tuple[int, int]:
@@ -261,7 +276,7 @@ def _shown(cell: object) -> str:
 
 def _wanted(field: Field) -> str:
     if pa.types.is_string(field.type):
-        return f"a text of at most {_LONGEST_TEXT} characters"
+        return f"a text of at most {LONGEST_TEXT} characters"
     if pa.types.is_date32(field.type):
         return "a day such as 2024-01-31"
     if pa.types.is_timestamp(field.type):

@@ -3,57 +3,81 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
+from mystocks_ingest.web.known import Remembered
 from mystocks_ingest.web.refusals import Refusal
 
-_KEPT = 10_000
+
+class Answers(Protocol):
+    """Answers that were given, as ``known.Known`` keeps them."""
+
+    async def answer(self, who: tuple[str, ...]) -> Remembered | None: ...
+    async def remember(self, who: tuple[str, ...], answer: Remembered) -> None: ...
 
 
 @dataclass
 class Answer:
-    """What was said to a delivery; ``body`` None while it is under way."""
+    """What was said to a delivery; ``body`` None while nothing was."""
 
-    digest: bytes
     status: int = 0
     body: Mapping[str, object] | None = None
 
 
 class Repeats:
-    """The latest deliveries with a key, since the start of the service.
+    """Deliveries with a key: those answered before, by ``answers``, and those under way."""
 
-    After a restart a repeated delivery is carried out again; as rows are upserted by key, it changes nothing then.
-    """
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._under_way: dict[tuple[str, ...], bytes] = {}
 
-    def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
-
-    @contextmanager
-    def of(self, who: tuple[str, ...], key: str, content: bytes) -> Iterator[Answer]:
-        """The answer given before, or an empty one to fill; left empty, it is forgotten.
+    @asynccontextmanager
+    async def of(self, who: tuple[str, ...], key: str, content: bytes) -> AsyncIterator[Answer]:
+        """The answer given before, or an empty one to fill; filled, it is durable when the block is left.
 
         Raises Refusal where the key came with another content, or its delivery is under way.
         """
         if not key:
-            yield Answer(b"")
+            yield Answer()
             return
+        name = (*who, key)
         digest = hashlib.blake2b(content, digest_size=16).digest()
-        known = self._answers.get((*who, key))
-        if known is not None:
-            if known.digest != digest:
-                raise Refusal(409, "this Idempotency-Key came before with another body; take a new key for new rows")
-            if known.body is None:
-                raise Refusal(409, "the delivery with this Idempotency-Key is under way; ask again later")
-            yield known
-            return
-        answer = self._answers[(*who, key)] = Answer(digest)
+        if name in self._under_way:
+            _same(self._under_way[name], digest)
+            raise Refusal(409, "the delivery with this Idempotency-Key is under way; ask again later")
+        self._under_way[name] = digest
         try:
+            known = await self._answers.answer(name)
+            if known is not None:
+                _same(known.digest, digest)
+                yield Answer(known.status, known.body)
+                return
+            answer = Answer()
             yield answer
+            if answer.body is not None:
+                await self._answers.remember(name, Remembered(digest, answer.status, answer.body))
         finally:
-            if answer.body is None:
-                self._answers.pop((*who, key), None)
-            while len(self._answers) > _KEPT:
-                self._answers.popitem(last=False)
+            del self._under_way[name]
+
+
+def _same(before: bytes, now: bytes) -> None:
+    if before != now:
+        raise Refusal(409, "this Idempotency-Key came before with another body; take a new key for new rows")
+
+
+class Forgetful:
+    """Answers of this process only."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], Remembered] = {}
+
+    async def answer(self, who: tuple[str, ...]) -> Remembered | None:
+        return self._known.get(who)
+
+    async def remember(self, who: tuple[str, ...], answer: Remembered) -> None:
+        while len(self._known) >= 10_000:
+            del self._known[next(iter(self._known))]
+        self._known[who] = answer

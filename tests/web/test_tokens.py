@@ -1,4 +1,4 @@
-"""Tokens are kept as hashes only; allowances fill up again; a repeated delivery is known by its key."""
+"""Tokens are kept as hashes only; allowances fill up again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.web import tokens
 from mystocks_ingest.web.limits import Allowance
-from mystocks_ingest.web.refusals import Refusal
-from mystocks_ingest.web.repeats import Repeats
 
 
 def digest(token: str) -> str:
@@ -68,20 +66,3 @@ def test_a_stranger_who_changes_his_name_costs_no_memory() -> None:
     for n in range(10_000):
         allowance.wait(str(n))
     assert len(allowance._left) <= 4096
-
-
-def test_a_key_answers_again_refuses_other_content_and_forgets_what_failed() -> None:
-    repeats = Repeats()
-    with pytest.raises(RuntimeError), repeats.of(("me",), "k", b"rows"):
-        raise RuntimeError
-    with repeats.of(("me",), "k", b"rows") as first:
-        assert first.body is None
-        with pytest.raises(Refusal, match="under way"), repeats.of(("me",), "k", b"rows"):
-            pass
-        first.status, first.body = 200, {"accepted": 1}
-    with repeats.of(("me",), "k", b"rows") as again:
-        assert again.body == {"accepted": 1}
-    with pytest.raises(Refusal, match="another body"), repeats.of(("me",), "k", b"other"):
-        pass
-    with repeats.of(("you",), "k", b"other") as other:
-        assert other.body is None

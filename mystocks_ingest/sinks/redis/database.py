@@ -127,6 +127,13 @@ class RedisDatabase:
         """Each server that holds keys, as known now."""
         return [self._server(a) for a in dict.fromkeys(a for a in self._held if a is not None)]
 
+    def holder(self, slot: int) -> Server:
+        """The server that holds this slot (in a cluster), as known now. Raises Unavailable."""
+        address = self._held[slot if self.cluster else 0] if self._held else None
+        if address is None:
+            raise Unavailable(f"Redis at {self._nodes()}: no server holds slot {slot}")
+        return self._server(address)
+
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, in the commands' order. The first error is raised once all others are done.
 
