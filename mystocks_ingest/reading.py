@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 import pyarrow as pa
 
 from mystocks_ingest import errands
-from mystocks_ingest.errands import Read
+from mystocks_ingest.errands.kinds import Read
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.market import symbols as symbology
 from mystocks_ingest.market.adjust import How

@@ -81,7 +81,7 @@ def _run(job: Job, *, json: bool) -> int:
     from mystocks_ingest.cli import process
     from mystocks_ingest.cli.progress import watching
     from mystocks_ingest.cli.summary import show
-    from mystocks_ingest.errands import Fetch
+    from mystocks_ingest.errands.kinds import Fetch
 
     settings = process.settings()
     with watching(json=json, relog=lambda: process.prepare(settings)) as watch:
@@ -91,7 +91,7 @@ def _run(job: Job, *, json: bool) -> int:
 
 def _show_plan(job: Job, *, json: bool) -> None:
     from mystocks_ingest.cli.process import done
-    from mystocks_ingest.errands import Plan
+    from mystocks_ingest.errands.kinds import Plan
 
     lines = done(Plan(job))
     if json:

@@ -50,7 +50,7 @@ def list_(
     replayed = None if everything else False
 
     from mystocks_ingest.cli.process import done
-    from mystocks_ingest.errands import Letters
+    from mystocks_ingest.errands.kinds import Letters
 
     letters, counts = done(Letters(dataset, rule, source, who, replayed, limit))
     if json:
@@ -87,7 +87,7 @@ def list_(
 def show(number: int, *, json: bool) -> None:
     """Show one refused row: why, as the vendor sent it, and as it was read."""
     from mystocks_ingest.cli.process import done
-    from mystocks_ingest.errands import OneLetter
+    from mystocks_ingest.errands.kinds import OneLetter
 
     buried = done(OneLetter(number))
     if json:
@@ -131,7 +131,7 @@ def replay(
         raise click.UsageError("say which: ids, or --dataset, --rule and --source, or --all")
     from mystocks_ingest.cli import arguments
     from mystocks_ingest.cli.process import done
-    from mystocks_ingest.errands import Replay
+    from mystocks_ingest.errands.kinds import Replay
     from mystocks_ingest.flow.replay import Choice
 
     if dataset is not None:

@@ -35,7 +35,7 @@ def gaps(
 ) -> int:
     """Show what should be stored and is not."""
     from mystocks_ingest.cli.process import clock, done
-    from mystocks_ingest.errands import Gaps
+    from mystocks_ingest.errands.kinds import Gaps
     from mystocks_ingest.flow.report import Job
 
     who, whose = arguments.members(symbols, universe)

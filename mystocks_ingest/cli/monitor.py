@@ -108,7 +108,7 @@ def sources(since: datetime | timedelta | None, limit: int, *, json: bool) -> No
 
 def _show(name: str, since: datetime | timedelta | None, limit: int, *, json: bool, none: str) -> None:
     from mystocks_ingest.cli import process
-    from mystocks_ingest.errands import Asked
+    from mystocks_ingest.errands.kinds import Asked
     from mystocks_ingest.monitor.questions import NAMED
 
     first = _first(since, process.clock())

@@ -16,7 +16,7 @@ from mystocks_ingest.arrow import give_memory_back, keep_pandas_out
 from mystocks_ingest.settings import Settings, load
 
 if TYPE_CHECKING:
-    from mystocks_ingest.errands import Errand
+    from mystocks_ingest.errands.kinds import Errand
     from mystocks_ingest.flow.report import Watch
 
 T = TypeVar("T")

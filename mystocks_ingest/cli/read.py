@@ -75,7 +75,7 @@ def read(
         raise ConfigError(f"{wanted} has no column {unknown[0]!r}; it has {', '.join(wanted.schema.names)}")
     who, window = arguments.symbols(symbol), _window(first, last)
     from mystocks_ingest.cli.process import done
-    from mystocks_ingest.errands import Read
+    from mystocks_ingest.errands.kinds import Read
 
     rows = done(Read(wanted.name, who, window, adjust))
     if names:

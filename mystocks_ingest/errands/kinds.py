@@ -1,25 +1,18 @@
-"""What commands and programs want of the opened stores: done here, or by the service that has them open.
-
-One process at a time has the embedded store, and with it the checkpoints. While the service runs, that is the service: an
-errand goes to it over its socket in the state directory, and the result comes back as if it had been had here. An errand
-and its result travel as JSON, by their types; rows travel as Arrow.
-"""
+"""The errands there are: what each is about, how it is done on opened stores, and how the service is asked for it."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from functools import cache
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
 
-from mystocks_ingest import control, service
-from mystocks_ingest.control import Answer, Line, Tell
-from mystocks_ingest.errors import ConfigError, Outcome, StoreBusy
+from mystocks_ingest import service
+from mystocks_ingest.control import Line
+from mystocks_ingest.errands.travel import hears, received, sent
+from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.replay import Choice, Replayed
 from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
@@ -35,7 +28,6 @@ from mystocks_ingest.service import Clock, Service
 from mystocks_ingest.settings import Settings
 
 T = TypeVar("T")
-Run = Callable[[Coroutine[Any, Any, T]], T]
 
 LETTER_COUNTS = dict[tuple[str, str, str], int]
 """Dead letters by dataset, source and rule."""
@@ -44,6 +36,7 @@ _BLOCK_ROWS = 50_000
 _MANY_SYMBOLS = 50
 _DATED_STEP, _TIMED_STEP = timedelta(days=366), timedelta(days=7)
 _TIMED_SINCE = date(1999, 1, 1)  # no vendor's intraday history reaches back further
+_EVER = Window(date(1990, 1, 1), date(2100, 1, 1))
 _AHEAD = timedelta(days=800)  # a calendar reaches into the future
 
 
@@ -68,9 +61,9 @@ class Errand(Generic[T]):
         """Have the service do it. Raises ConfigError or IngestError with its sentence."""
         with dial() as line:
             found = line.ask(
-                {"do": "errand", "errand": type(self).__name__, "given": _sent(type(self), self)}, _hears(watch)
+                {"do": "errand", "errand": type(self).__name__, "given": sent(type(self), self)}, hears(watch)
             )
-            result: T = _received(self.gives(), found["result"])
+            result: T = received(self.gives(), found["result"])
             return result
 
 
@@ -221,9 +214,9 @@ class Read(Errand[pa.Table]):
         return adjusted(rows, factors, self.adjust)
 
     def _raw(self, dial: Callable[[], Line], watch: Watch) -> pa.Table:
-        given = _sent(Read, replace(self, adjust="none"))
+        given = sent(Read, replace(self, adjust="none"))
         with dial() as line:
-            line.ask({"do": "errand", "errand": "Read", "given": given}, _hears(watch))
+            line.ask({"do": "errand", "errand": "Read", "given": given}, hears(watch))
             parts = [pa.ipc.open_stream(block).read_all() for block in iter(line.block, b"")]
         filled = [part for part in parts if part.num_rows]
         rows = pa.concat_tables(filled or parts[:1])
@@ -243,145 +236,22 @@ class Read(Errand[pa.Table]):
 
     def _windows(self, opened: Service) -> Iterator[Window]:
         wanted = dataset(self.dataset)
-        hot = any(
-            t.database_type is Database.REDIS for t in opened.tables.routes(wanted)
-        )  # no history, and no index by time
+        # Redis holds no history, and finds no row by its time
+        hot = any(table.database_type is Database.REDIS for table in opened.tables.routes(wanted))
         if wanted.time is None or hot or 0 < len(self.symbols) <= _MANY_SYMBOLS:
             yield self.window
             return
         dated = pa.types.is_date(wanted.schema.field(wanted.time).type)
         start = self.window.start if dated else max(self.window.start, _TIMED_SINCE)
         end = min(self.window.end, opened.now().date() + _AHEAD)
-        yield Window(start, min(start + (step := _DATED_STEP if dated else _TIMED_STEP), end))
-        while (start := start + step) < end:
+        step = _DATED_STEP if dated else _TIMED_STEP
+        if start >= end:
+            yield self.window
+        while start < end:
             yield Window(start, min(start + step, end))
+            start += step
 
 
-_EVER = Window(date(1990, 1, 1), date(2100, 1, 1))
-_KINDS: Mapping[str, type[Errand[Any]]] = {
+KINDS: Mapping[str, type[Errand[Any]]] = {
     kind.__name__: kind for kind in (Plan, Fetch, Gaps, Letters, OneLetter, Replay, Asked, Read)
 }
-
-
-def done(
-    errand: Errand[T], settings: Settings, *, now: Clock, run: Run[T] = asyncio.run, watch: Watch | None = None
-) -> T:
-    """The errand's result, from the stores that ``settings`` describe or from the service that has them open.
-
-    Raises what the work raises; StoreBusy where neither the stores can be opened nor a service answers.
-    """
-    hearing = watch if watch is not None else Silence()
-    try:
-        return run(errand.alone(settings, now, hearing))
-    except StoreBusy:
-        first = control.connected(settings.state_dir)
-        if first is None:
-            raise
-        lines = iter([first])
-
-        def dial() -> Line:
-            line = next(lines, None) or control.connected(settings.state_dir)
-            if line is None:
-                raise ConfigError(f"the service in {settings.state_dir} has ended meanwhile: try again")
-            return line
-
-        return errand.through(dial, hearing)
-
-
-async def answer(request: Mapping[str, object], opened: Service, tell: Tell) -> Answer:
-    """An errand that came over the socket, done. Raises ConfigError for one that is not known, and what the work raises."""
-    kind = _KINDS.get(str(request.get("errand")))
-    if kind is None:
-        raise ConfigError(f"the service knows no errand {request.get('errand')!r}; is it an older version? Restart it")
-    try:
-        errand = _received(kind, request.get("given"))
-    except ValidationError as exc:
-        raise ConfigError(
-            f"the service cannot read the errand {kind.__name__}; is it another version? Restart it"
-        ) from exc
-    if isinstance(errand, Read):
-        return Answer({"rows": "follow"}, errand.blocks(opened))
-    return Answer({"result": _sent(kind.gives(), await errand.of(opened, _Teller(tell)))})
-
-
-@dataclass(frozen=True)
-class _Teller:
-    """A watch at the other end of the line. Losing an event loses no more than a figure of the progress."""
-
-    tell: Tell
-
-    def planned(self, line: PlanLine) -> None:
-        self.tell({"told": "planned", "line": _sent(PlanLine, line)})
-
-    def fetched(self, dataset: str, source: str, *, rows: int, calls: int) -> None:
-        self.tell({"told": "fetched", "dataset": dataset, "source": source, "rows": rows, "calls": calls})
-
-    def refused(self, dataset: str, source: str, rule: str, rows: int) -> None:
-        self.tell({"told": "refused", "dataset": dataset, "source": source, "rule": rule, "rows": rows})
-
-    def failed(self, dataset: str, source: str, outcome: Outcome, reason: str) -> None:
-        self.tell({"told": "failed", "dataset": dataset, "source": source, "outcome": outcome.value, "reason": reason})
-
-    def waiting(self, store: str, seconds: float, reason: str) -> None:
-        self.tell({"told": "waiting", "store": store, "seconds": seconds, "reason": reason})
-
-    def returned(self, store: str, seconds: float) -> None:
-        self.tell({"told": "returned", "store": store, "seconds": seconds})
-
-    def done(self, report: Report) -> None:
-        """The report is the answer."""
-
-
-def _hears(watch: Watch) -> Tell:
-    def hear(line: Mapping[str, object]) -> None:
-        values: dict[str, Any] = {name: value for name, value in line.items() if name != "told"}
-        match line["told"]:
-            case "planned":
-                watch.planned(_received(PlanLine, values["line"]))
-            case "fetched":
-                watch.fetched(**values)
-            case "refused":
-                watch.refused(**values)
-            case "failed":
-                watch.failed(**{**values, "outcome": Outcome(values["outcome"])})
-            case "waiting":
-                watch.waiting(**values)
-            case "returned":
-                watch.returned(**values)
-
-    return hear
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _sent(kind: Any, value: object) -> object:
-    """``value``, of the type ``kind``, as JSON can hold it: a mapping whose keys are tuples as a list of pairs."""
-    return _plain(_adapter(kind).dump_python(value))
-
-
-def _received(kind: Any, value: object) -> Any:
-    """The other way. Raises ValidationError."""
-    return _adapter(kind).validate_python(_keyed(value))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        if all(isinstance(key, str) for key in value):
-            return {key: _plain(inner) for key, inner in value.items()}
-        return {"": [[_plain(key), _plain(inner)] for key, inner in value.items()]}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(inner) for inner in value]
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def _keyed(value: object) -> object:
-    if isinstance(value, list):
-        return [_keyed(inner) for inner in value]
-    if isinstance(value, dict):
-        if set(value) == {""}:
-            return {tuple(key) if isinstance(key, list) else key: _keyed(inner) for key, inner in value[""]}
-        return {key: _keyed(inner) for key, inner in value.items()}
-    return value
