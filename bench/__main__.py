@@ -24,6 +24,9 @@ MODULES = (
     "redis_write",
     "sink_growth",
     "schema_plan",
+    "ready_time",
+    "live_load",
+    "live_burst",
 )
 _SWITCHES = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1"}
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mystocks_ingest import sinks, sources
 from mystocks_ingest.errors import StoreBusy
-from mystocks_ingest.flow.arriving import Arriving
+from mystocks_ingest.flow.arriving import Arriving, together
 from mystocks_ingest.flow.backfill import Backfill
 from mystocks_ingest.flow.ingest import Ingest, Taken
 from mystocks_ingest.flow.migrate import UNRECORDED, SchemaManager, Startup
@@ -326,9 +326,13 @@ async def opened(
         start = Startup(apply=settings.schema_at_start == "apply", log_of=log, now=now)
         here = homes.pop(EMBEDDED, [])
         opening: dict[str, Sink] = {EMBEDDED: await EmbeddedSink.opened(database, here, ensure=start)}
-        for name, here in homes.items():
-            sink = partial(sinks.opened_sink, name, settings, here, now=now, ensure=start)
-            opening[name] = await stack.enter_async_context(Arriving(name, sink) if patient else sink())
+        ways = {n: partial(sinks.opened_sink, n, settings, here, now=now, ensure=start) for n, here in homes.items()}
+        if patient:
+            arriving = {name: Arriving(name, way) for name, way in ways.items()}
+            await together(arriving.values(), stack)
+            opening |= arriving
+        else:
+            opening |= {name: await stack.enter_async_context(way()) for name, way in ways.items()}
         around = around or Nobody()
         stores = Stores({name: around.sink(name, sink) for name, sink in opening.items()}, start.blocked)
         service = Service(settings, desired, stores, journal, runs, now, database, around=around)

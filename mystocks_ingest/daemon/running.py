@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -57,6 +58,7 @@ STOP_SECONDS = 45.0
 """From the first SIGTERM to the end, at most; the systemd unit waits a little longer."""
 _REQUIRED = Limits(drain_seconds=20.0)
 _BEST_EFFORT = Limits(retry_seconds=0.0, grace_seconds=15.0, drain_seconds=20.0)
+_BEHIND_SECONDS = 0.15  # the history's rows wait so long, for those of the newest state go first
 _PACE = Pace(own_seconds={Database.EMBEDDED.store: 60.0})  # a file of ours: slow or full, never silent
 _MINUTE, _SETTLED = timedelta(minutes=1), timedelta(seconds=5)  # by then answers that were under way have come
 _CALENDAR_SOON, _CALENDAR_AGAIN = timedelta(minutes=1), timedelta(hours=1)
@@ -169,7 +171,7 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
             draining = feeding.create_task(front.drain(), name="drain")
             async with AsyncExitStack() as writers:
                 for table in opened.written:
-                    opened.writers[table] = await writers.enter_async_context(_writer(front, table))
+                    opened.writers[table] = await writers.enter_async_context(_writer(front, table, opened))
                 await _work(daemon, known, signals, told)
             draining.cancel()
         log.warning("service.stopped", ready=True, spool_bytes=spool.bytes)
@@ -213,11 +215,21 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             task.cancel()
 
 
-def _writer(front: SpooledSink, table: Table) -> Writer:
-    """Through the spool a required table is away only while the spool is full: then whoever writes waits."""
+def _writer(front: SpooledSink, table: Table, opened: Service) -> Writer:
+    """Through the spool a required table is away only while the spool is full: then whoever writes waits.
+
+    Rows for Redis go at once. The history of what is shown there follows a moment later: on a small machine the two
+    would keep each other from the processors.
+    """
+    shown = table.dataset is not None and any(_at_once(t) for t in opened.tables.routes(table.dataset))
     if table.route is Route.REQUIRED:
-        return Writer(front, table, _REQUIRED, Patience(math.inf))
-    return Writer(front, table, _BEST_EFFORT)
+        limits = replace(_REQUIRED, behind_seconds=_BEHIND_SECONDS) if shown and not _at_once(table) else _REQUIRED
+        return Writer(front, table, limits, Patience(math.inf))
+    return Writer(front, table, replace(_BEST_EFFORT, linger_seconds=0.0) if _at_once(table) else _BEST_EFFORT)
+
+
+def _at_once(table: Table) -> bool:
+    return table.database_type is Database.REDIS
 
 
 def _burial(opened: Service) -> Callable[[Table, pa.RecordBatch, Sequence[str]], Awaitable[None]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +20,17 @@ log = get("sink")
 _FIRST_LOOK_SECONDS = 3.0  # how long the start waits for a database that does not say no either
 _CLOSE_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+
+async def together(sinks: Iterable[Arriving], stack: AsyncExitStack) -> None:
+    """Enter all at once, for ``stack`` to leave: the start takes as long as its slowest database. Raises as one does."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for sink in sinks:
+                stack.push_async_exit(sink)
+                group.create_task(sink.__aenter__(), name=f"open:{sink.name}")
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 class Arriving:

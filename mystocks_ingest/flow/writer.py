@@ -8,6 +8,7 @@ waited for (``write``), or left out for a while (``offer``).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -28,6 +29,7 @@ log = get("writer")
 
 _SHORTEST_REST, _LONGEST_REST = 1.0, 60.0
 _DRAIN_AWAY_SECONDS = 1.0  # a sink that is known to be away is not waited for when the writer closes
+_SMALL = 8_192  # rows that are merged at once: a thread would take longer to begin
 _HOPELESS = 64  # so many single rows refused and none stored: the fault is not in single rows
 
 
@@ -35,6 +37,8 @@ _HOPELESS = 64  # so many single rows refused and none stored: the fault is not 
 class Limits:
     """Bounds of one writer. A batch is sent when it is full or its oldest rows have waited ``linger_seconds``.
 
+    Where the same rows go to another table that readers wait for, the first batch after a rest of ``behind_seconds``
+    waits that long, so that the two do not compete for processors; under load there is no rest, and no such wait.
     ``queue_*`` bound what is waiting and under way together. ``retry_seconds`` is how long an outage of the sink
     is sat out, counted from its beginning, where no Patience says otherwise; ``drain_seconds`` how long leaving the
     writer may take; ``grace_seconds`` how long an ``offer`` may.
@@ -43,6 +47,7 @@ class Limits:
     batch_rows: int = 122_880  # a row group of the embedded store: whole groups bypass its log
     batch_bytes: int = 32 << 20
     linger_seconds: float = 0.01
+    behind_seconds: float = 0.0
     queue_rows: int = 245_760
     queue_bytes: int = 48 << 20
     retry_seconds: float = 30.0
@@ -95,6 +100,7 @@ class Writer:
         self._freed = asyncio.Event()
         self._closing = False
         self._commits = 0  # batches that ended, well or not
+        self._rested_since = -math.inf  # when the last one ended
         self._rest_until = 0.0  # no offer is taken before this
         self._rest = 0.0
         self._stuck_at: int | None = None  # an offer ran out of time during this batch
@@ -215,6 +221,7 @@ class Writer:
             while batch := await self._next_batch():
                 await self._commit(batch)
                 self._commits += 1
+                self._rested_since = asyncio.get_running_loop().time()
                 self._release(batch)
         finally:
             lost = Unavailable(f"{self._table.name}: the writer had to stop before these rows were stored")
@@ -231,9 +238,10 @@ class Writer:
                 return []
             self._changed.clear()
             await self._changed.wait()
-        if self._limits.linger_seconds and not self._full() and not self._closing:
+        linger = self._linger()
+        if linger and not self._full() and not self._closing:
             try:
-                async with asyncio.timeout(self._limits.linger_seconds):
+                async with asyncio.timeout(linger):
                     while not self._full() and not self._closing:
                         self._changed.clear()
                         await self._changed.wait()
@@ -249,6 +257,11 @@ class Writer:
             batch.append(self._queue.popleft())
         return batch
 
+    def _linger(self) -> float:
+        limits = self._limits
+        rested = asyncio.get_running_loop().time() - self._rested_since > limits.behind_seconds
+        return max(limits.linger_seconds, limits.behind_seconds) if rested else limits.linger_seconds
+
     def _full(self) -> bool:
         return self._held_rows >= self._limits.batch_rows or self._held_bytes >= self._limits.batch_bytes
 
@@ -260,7 +273,9 @@ class Writer:
     async def _commit(self, batch: list[_Piece]) -> None:
         split = _Split()
         try:
-            rows, kept = await asyncio.to_thread(_merged, [p.rows for p in batch], self._table.key)
+            parts, key = [p.rows for p in batch], self._table.key
+            small = sum(p.num_rows for p in parts) <= _SMALL
+            rows, kept = _merged(parts, key) if small else await asyncio.to_thread(_merged, parts, key)
             await self._store(rows, 0, split)
         except Exception as exc:  # noqa: BLE001 - handed to those who wait for these rows
             for piece in batch:

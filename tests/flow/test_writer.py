@@ -333,3 +333,17 @@ def test_merging_keeps_the_last_row_of_each_key_and_its_place(parts: list[list[t
     last = {row[:2]: i for i, row in enumerate(flat)}
     assert found == [flat[i] for i in sorted(last.values())]
     assert (list(kept) if kept is not None else list(range(len(flat)))) == sorted(last.values())
+
+
+async def test_rows_behind_others_wait_after_a_rest_and_not_while_there_is_work(gate: Gate) -> None:
+    behind = Limits(linger_seconds=0.0, behind_seconds=3_600, batch_rows=4)
+    async with Writer(gate, TABLE, behind) as late:
+        writing = asyncio.create_task(late.write(rows("a", 1)))
+        async with Writer(gate, TABLE, Limits(linger_seconds=0.0)) as first:
+            await first.write(rows("b", 1))
+        assert await stored(gate) == [("b", 1, 1.0)]
+        assert not writing.done()
+        await late.write(rows("a", 2, 3, 4))  # a full batch waits for nothing
+        await writing
+        await late.write(rows("c", 1))  # and what comes right after it waits for nothing either
+    assert ("c", 1, 1.0) in await stored(gate)

@@ -14,7 +14,10 @@ from .private import PrivateServer, free_port
 
 
 class TaosServer(PrivateServer):
-    """The stand-in. What it holds survives ``kill`` and ``start``, unless it ``keeps`` nothing."""
+    """The stand-in. What it holds survives ``kill`` and ``start``, unless it ``keeps`` nothing.
+
+    One that ``counts_only`` forgets the rows of prepared inserts, as fast as a server might take them: ``order()["rows"]``.
+    """
 
     name = "taos"
 
@@ -25,6 +28,7 @@ class TaosServer(PrivateServer):
         password: str = "taosdata",  # noqa: S107 - the vendor's default
         version: str | None = None,
         keeps: bool = True,
+        counts_only: bool = False,
     ) -> None:
         super().__init__()
         self.owner = None  # it has no scruples about root
@@ -33,6 +37,7 @@ class TaosServer(PrivateServer):
         self.password = password
         self._version = version
         self._keeps = keeps
+        self._counts_only = counts_only
 
     def prepare(self) -> None:
         """Nothing: its folder is made."""
@@ -41,6 +46,7 @@ class TaosServer(PrivateServer):
         options = {"port": self.port, "control": self.control, "user": self.user, "password": self.password}
         words = [sys.executable, "-m", "servers.taos"]
         words += ["--folder", str(self.folder)] if self._keeps else []
+        words += ["--counts-only"] if self._counts_only else []
         for option, value in options.items():
             words += [f"--{option}", str(value)]
         return words if self._version is None else [*words, "--version", self._version]

@@ -24,7 +24,7 @@ _BUFFER = 1 << 25
 class Server:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
-        self._engine = Engine(options.folder, version=options.version)
+        self._engine = Engine(options.folder, version=options.version, counts_only=options.counts_only)
         self._faults = Faults()
         self._writers: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
@@ -75,7 +75,8 @@ class Server:
             self._listener = None
         if order.get("cut") or order.get("refuse"):
             self._cut()
-        return {"asked": self._faults.asked, "connected": self._faults.connected, "open": len(self._writers)}
+        counts = {"asked": self._faults.asked, "connected": self._faults.connected, "open": len(self._writers)}
+        return counts | {"rows": self._engine.counted}
 
 
 def main() -> None:
@@ -85,6 +86,9 @@ def main() -> None:
     parser.add_argument("--user", default="root")
     parser.add_argument("--password", default="taosdata")
     parser.add_argument("--folder", type=Path, help="where changes are kept over a restart")
+    parser.add_argument(
+        "--counts-only", action="store_true", help="rows of prepared inserts are counted, and forgotten"
+    )
     parser.add_argument("--version", default=VERSION, help="the version it says it is")
     asyncio.run(Server(parser.parse_args()).run())
 

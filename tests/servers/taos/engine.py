@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -73,8 +74,10 @@ class Bound:
 class Engine:
     """All databases. With a ``folder``, what changes them is written there first and done again after a restart."""
 
-    def __init__(self, folder: Path | None = None, *, version: str = VERSION) -> None:
+    def __init__(self, folder: Path | None = None, *, version: str = VERSION, counts_only: bool = False) -> None:
         self.version = version
+        self.counts_only = counts_only  # of prepared inserts: rows are counted and forgotten
+        self.counted: Counter[str] = Counter()  # by super table
         self.databases: dict[str, Database] = {}
         self._log: BinaryIO | None = None
         if folder is not None:

@@ -27,6 +27,7 @@ class Statement:
     sql: str = ""
     prepared: Prepared | None = None
     bound: list[Bound] = field(default_factory=list)
+    counted: int = 0  # rows bound, where the engine only counts them
 
 
 class Cut(Exception):
@@ -237,6 +238,9 @@ class Session:
         statement = self._statement(number)
         if statement.prepared is None:
             raise TaosError(0x0200, "stmt2 is not prepared")
+        if self._engine.counts_only:
+            statement.counted += wire.bound_count(data)
+            return {"stmt_id": number}
         bound = wire.bound_rows(statement.prepared, data)
         self._engine.check(statement.prepared, bound)
         statement.bound += bound
@@ -244,6 +248,10 @@ class Session:
 
     def _execute(self, number: int) -> dict[str, Any]:
         statement = self._statement(number)
+        if statement.prepared is not None and statement.counted:
+            counted, statement.counted = statement.counted, 0
+            self._engine.counted[statement.prepared.stable.name] += counted
+            return {"stmt_id": number, "affected": counted}
         if statement.prepared is None or not statement.bound:
             raise TaosError(0x0200, "stmt2 has nothing bound")
         bound, statement.bound = statement.bound, []

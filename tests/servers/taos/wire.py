@@ -45,6 +45,17 @@ def bound_rows(prepared: Prepared, data: bytes) -> list[Bound]:
     return found
 
 
+def bound_count(data: bytes) -> int:
+    """How many rows a stmt2 bind brings, all tables together; nothing else of them is looked at."""
+    _, tables, _, _, _, _, at_columns = struct.unpack_from("<7I", data)
+    sizes = struct.unpack_from(f"<{tables}I", data, at_columns)
+    at, rows = at_columns + 4 * tables, 0
+    for size in sizes:
+        rows += _CELL.unpack_from(data, at)[2]
+        at += size
+    return rows
+
+
 def _cells(data: bytes, at: int) -> tuple[int, int, Values, int]:
     """One column of one table: where the next begins, type, values, rows."""
     total, kind, rows = _CELL.unpack_from(data, at)
