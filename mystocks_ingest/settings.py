@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     stream_group: str = Field("mystocks", alias="MYSTOCKS_STREAM_GROUP", min_length=1)
     stream_claim_seconds: float = Field(60.0, alias="MYSTOCKS_STREAM_CLAIM_SECONDS", ge=1)  # idle: their reader is dead
     monitor_database: str = Field("db_monitor", alias="MYSTOCKS_MONITOR_DATABASE", pattern=r"^[A-Za-z0-9_]{1,64}$")
+    page_away_seconds: float = Field(1800.0, alias="MYSTOCKS_PAGE_AWAY_SECONDS", ge=0)  # of a required database
+    page_spool_percent: float = Field(50.0, alias="MYSTOCKS_PAGE_SPOOL_PERCENT", ge=0, le=100)  # of its rows alone
     alert_urls: SecretStr | None = Field(None, alias="MYSTOCKS_ALERT_URLS")  # of apprise, apart by spaces
     archive_dir: Path | None = Field(None, alias="MYSTOCKS_ARCHIVE_DIR")  # what the `files` source reads
     call_deadline_seconds: float = Field(60.0, alias="MYSTOCKS_CALL_DEADLINE", gt=0)

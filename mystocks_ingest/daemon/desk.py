@@ -9,6 +9,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from mystocks_ingest.daemon.health import health
+from mystocks_ingest.daemon.onlooker import feed
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.errors import ConfigError, IngestError
 from mystocks_ingest.flow.ingest import Taken
@@ -46,9 +47,7 @@ class ServiceDesk:
         return self.daemon.clock.now()
 
     async def health(self) -> Health:
-        spool = self.daemon.spool
-        rows = {target: level.rows for target, level in spool.levels.items()}
-        self.metrics.spooled(rows, spool.bytes, spool.most_bytes)
+        feed(self.daemon)
         return await health(self.daemon)
 
     async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from mystocks_ingest.daemon.knowledge import Knowledge
+from mystocks_ingest.daemon.onlooker import Onlooker
+from mystocks_ingest.daemon.rounds import Rounds
 from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.flow.live import Collector
 from mystocks_ingest.flow.schedule import Clock, Schedule
@@ -46,11 +48,17 @@ class Daemon:
     started_at: datetime
     stop: asyncio.Event
     reload: asyncio.Event
-    metrics: Metrics = field(default_factory=Metrics)
+    onlooker: Onlooker
+    rounds: Rounds
     group: asyncio.TaskGroup | None = None  # of the work, while it goes on
     asked: set[asyncio.Task[None]] = field(default_factory=set)  # jobs that run because somebody asked for them
     stream: StreamConsumer | None = None  # where deliveries by Redis streams are on
     http_port: int = 0
     jobs_refused: str = ""
     lag_seconds: float = 0.0  # the loop's longest delay in the last minute
+    outages: dict[str, datetime] = field(default_factory=dict)  # by store: since when it has been away
     seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when
+
+    @property
+    def metrics(self) -> Metrics:
+        return self.onlooker.metrics

@@ -21,10 +21,13 @@ import pyarrow as pa
 
 from mystocks_ingest import control, service
 from mystocks_ingest.daemon import commands, jobs, notify
+from mystocks_ingest.daemon.counted import CountedMemories, CountedWork
 from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.knowledge import Knowledge
-from mystocks_ingest.daemon.metered import Metered
+from mystocks_ingest.daemon.meters import MeteredSpool
+from mystocks_ingest.daemon.onlooker import Onlooker
 from mystocks_ingest.daemon.parts import Daemon, Wall
+from mystocks_ingest.daemon.rounds import Rounds
 from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.daemon.work import Work
 from mystocks_ingest.errors import IngestError
@@ -133,22 +136,27 @@ async def run(settings: Settings, *, clock: Clock | None = None, told: Told = la
 async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) -> None:
     started_at = clock.now()
     async with AsyncExitStack() as connections:
-        opened = await connections.enter_async_context(service.opened(settings, now=clock.now, patient=True))
-        entries = jobs.read(opened)
-        spool = await connections.enter_async_context(Spool(settings.state_dir))
-        memories = await JobMemories.opened(opened.database)
-        knowledge = Knowledge(opened)
-        await knowledge.refresh()
         metrics = Metrics()
         metrics.started(started_at)
-        front = SpooledSink(Metered(opened.sink, metrics), spool, opened.written, _burial(opened), _PACE)
+        onlooker = Onlooker(metrics, clock.now)
+        opened = await connections.enter_async_context(
+            service.opened(settings, now=clock.now, patient=True, around=onlooker)
+        )
+        entries = jobs.read(opened)
+        spool = await connections.enter_async_context(Spool(settings.state_dir))
+        memories = CountedMemories(await JobMemories.opened(opened.database), metrics)
+        knowledge = Knowledge(opened)
+        await knowledge.refresh()
+        backlog = MeteredSpool(spool, metrics, opened.written)
+        front = SpooledSink(opened.sink, backlog, opened.written, _burial(opened), _PACE)
         witness = Witness(opened.sink, opened.tables)
         context = knowledge.reference.context
-        ingest = Ingest(opened.tables, opened.writers, opened.journal, context, "live", witness)
+        ingest = Ingest(opened.tables, opened.writers, opened.journal, context, "live", witness, onlooker.taken)
         live: dict[str, Source] = {}
-        collector = Collector(live, ingest, clock.now)
-        work = Work(opened, knowledge, collector)
+        collector = Collector(live, ingest, clock.now, memory=settings.state_dir / "bars.arrow")
+        work = CountedWork(Work(opened, knowledge, collector), metrics, clock)
         schedule = Schedule((), lambda: knowledge.calendar, work, clock, memories)
+        rounds = Rounds(opened, knowledge, schedule, memories, onlooker.stores)
         daemon = Daemon(
             opened,
             spool,
@@ -161,7 +169,8 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
             started_at,
             signals.stop,
             signals.reload,
-            metrics,
+            onlooker,
+            rounds,
         )
         jobs.take_over(daemon, entries)
         known = await connections.enter_async_context(Known(settings.state_dir, now=clock.now))
@@ -196,6 +205,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             group.create_task(_flush_bars(daemon), name="bars"),
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
+            group.create_task(daemon.rounds.run(), name="rounds"),
             group.create_task(jobs.watch(daemon), name="jobs"),
             group.create_task(control.serve(settings.state_dir, partial(commands.answer, daemon)), name="control"),
             group.create_task(notify.watchdog(), name="watchdog"),

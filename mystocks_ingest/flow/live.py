@@ -131,6 +131,11 @@ class Collector:
         """The sources that are left alone now, and why."""
         return {name: rest.reason for (name, _), rest in self._resting.items() if rest.until > self.now()}
 
+    def rests(self, name: str, wanted: Dataset) -> str:
+        """Why the source is left alone for this dataset now; empty while it is not."""
+        rest = self._rests(name, wanted)
+        return "" if rest is None else rest.reason
+
     def _rests(self, name: str, wanted: Dataset) -> _Rest | None:
         """Why ``name`` is not to be asked for it now."""
         rests = (self._resting.get((name, part)) for part in ("", wanted.name))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from mystocks_ingest.ports import Run
+
 
 class Kind(StrEnum):
     """What a part is."""
@@ -38,7 +40,7 @@ _GRAVITY = {State.FRESH: 0, State.DEGRADED: 1, State.DOWN: 2}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part. ``reason`` is one sentence, empty while it is fresh; ``since`` (aware) is when this state began.
+    """One part. ``reason`` is one sentence, empty while there is nothing to say; ``since`` (aware): when this began.
 
     ``figures`` are numbers that people and alert rules look at; each name ends with its unit where it has one
     (``age_seconds``, ``waiting_bytes``, ``used_percent``). ``page``: being down is worth waking somebody.
@@ -59,13 +61,28 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """Rows that wait in memory for their table."""
+
+    store: str
+    table: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """All parts at one look. ``started_at`` and ``at`` are aware; ``at`` is when the look was taken."""
+    """All parts at one look. ``started_at`` and ``at`` are aware; ``at`` is when the look was taken.
+
+    ``queues``: the writers that hold rows; ``runs``: the latest, newest first.
+    """
 
     parts: tuple[Part, ...]
     version: str
     started_at: datetime
     at: datetime
+    queues: tuple[Queue, ...] = ()
+    runs: tuple[Run, ...] = ()
 
     @property
     def ready(self) -> bool:

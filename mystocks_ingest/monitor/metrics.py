@@ -22,7 +22,7 @@ from prometheus_client import (
 )
 
 from mystocks_ingest import __version__
-from mystocks_ingest.monitor.health import Health, State
+from mystocks_ingest.monitor.health import Health, Kind, State
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -53,10 +53,35 @@ FAMILIES = (
     Family("mystocks_ready", "gauge", (), "1, or 0 while monitoring should page (what /health/ready answers)."),
     Family("mystocks_part_state", "gauge", ("kind", "part"), "A part's state: 0 fresh, 1 degraded, 2 down."),
     Family("mystocks_part_figure", "gauge", ("kind", "part", "figure"), "The figures of a part, as /health has them."),
-    Family("mystocks_freshness_seconds", "gauge", ("dataset",), "Age of the newest row of a dataset that is due."),
+    Family(
+        "mystocks_late_seconds",
+        "gauge",
+        ("dataset",),
+        "How long rows are awaited that should be stored by the schedule; 0 while nothing is.",
+    ),
+    Family(
+        "mystocks_checkpoint_late_seconds",
+        "gauge",
+        ("dataset",),
+        "How long most symbols' checkpoints should have moved and have not; 0 while they are where they should be.",
+    ),
+    Family(
+        "mystocks_freshness_seconds",
+        "gauge",
+        ("dataset",),
+        "Age of the newest news of a live dataset, of other ones since the close of the newest session stored.",
+    ),
+    Family("mystocks_polls_total", "counter", ("dataset", "outcome"), "Polls of a live dataset: answered or failed."),
+    Family("mystocks_poll_seconds", "gauge", ("dataset",), "How long the last poll took, storing included."),
     Family("mystocks_rows_received_total", "counter", ("dataset", "source"), "Rows that a source or a client sent."),
-    Family("mystocks_rows_unchanged_total", "counter", ("dataset", "source"), "Of them, rows that were no news."),
-    Family("mystocks_rows_refused_total", "counter", ("dataset", "source", "rule"), "Of them, refused by a rule."),
+    Family("mystocks_rows_unchanged_total", "counter", ("dataset",), "Live rows that were no news."),
+    Family(
+        "mystocks_rows_outdated_total",
+        "counter",
+        ("dataset", "why"),
+        "Live rows older than what is held (late), or of a server that lags behind (stale).",
+    ),
+    Family("mystocks_rows_refused_total", "counter", ("dataset", "source", "rule"), "Received rows refused by a rule."),
     Family("mystocks_rows_stored_total", "counter", ("store", "table"), "Rows that a table took."),
     Family("mystocks_bytes_stored_total", "counter", ("store", "table"), "Their size in memory as Arrow."),
     Family(
@@ -78,11 +103,13 @@ FAMILIES = (
     Family("mystocks_budget_left_calls", "gauge", ("source",), "Calls a source would still allow now."),
     Family("mystocks_source_quality", "gauge", ("source",), "A source's score, 0 to 100."),
     Family("mystocks_retries_total", "counter", ("of", "name"), "Tries after the first, of a sink, source or job."),
-    Family("mystocks_queue_rows", "gauge", ("table",), "Rows that wait in memory for their table."),
-    Family("mystocks_spool_rows", "gauge", ("table",), "Rows that wait on disk for their table."),
-    Family("mystocks_spool_bytes", "gauge", (), "Size of the spool."),
-    Family("mystocks_spool_limit_bytes", "gauge", (), "Size it may reach."),
-    Family("mystocks_spool_dropped_rows_total", "counter", ("table",), "Best-effort rows dropped for room."),
+    Family("mystocks_queue_rows", "gauge", ("store", "table"), "Rows that wait in memory for their table."),
+    Family("mystocks_queue_bytes", "gauge", ("store", "table"), "Their size as Arrow."),
+    Family("mystocks_spool_rows", "gauge", ("store", "table"), "Rows that wait on disk for their table."),
+    Family("mystocks_spool_records", "gauge", ("store", "table"), "Records of the spool that hold them."),
+    Family("mystocks_spool_bytes", "gauge", ("store",), "Size of what waits on disk for a store."),
+    Family("mystocks_spool_limit_bytes", "gauge", (), "Size that the spool may reach, all stores together."),
+    Family("mystocks_spool_dropped_rows_total", "counter", ("store", "table"), "Best-effort rows dropped for room."),
     Family("mystocks_spool_quarantined_total", "counter", (), "Records of the spool that could not be read."),
     Family("mystocks_job_runs_total", "counter", ("job", "status"), "Runs of a job by how they ended."),
     Family("mystocks_job_seconds", "histogram", ("job",), "How long a run took.", _LONG),
@@ -93,14 +120,14 @@ FAMILIES = (
         "database_connections_active",
         "gauge",
         ("store",),
-        "Connections in use.",
+        "Connections in use, the most within the last 15 seconds.",
         seed="database.connections.active",
     ),
     Family(
         "database_pool_utilization",
         "gauge",
         ("store",),
-        "Connections in use of those allowed, 0 to 1.",
+        "Those connections, of those allowed, 0 to 1.",
         seed="database.pool.utilization",
     ),
     Family(
@@ -129,7 +156,7 @@ FAMILIES = (
         "database_backup_size_bytes",
         "gauge",
         ("store",),
-        "Size of the newest backup; absent while there is none.",
+        "Size of the newest backup; absent while the service has made none.",
         seed="database.backup.size",
     ),
     Family(
@@ -141,6 +168,12 @@ FAMILIES = (
     ),
 )
 
+_OF_DATASETS = {
+    "late_seconds": "mystocks_late_seconds",
+    "checkpoint_late_seconds": "mystocks_checkpoint_late_seconds",
+    "age_seconds": "mystocks_freshness_seconds",
+}
+"""Figures of a dataset that are metrics of their own as well."""
 _STATES = {State.FRESH: 0, State.DEGRADED: 1, State.DOWN: 2}
 Outcome = Literal["stored", "spooled", "rejected", "failed"]
 Retried = Literal["sink", "source", "job"]
@@ -155,6 +188,7 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._totals: dict[tuple[str, tuple[str, ...]], float] = {}
         for family in FAMILIES:
             match family.kind:
                 case "counter":
@@ -182,20 +216,28 @@ class Metrics:
         """Parts that are gone from ``health`` are gone from the metrics."""
         self._gauges["mystocks_ready"].set(1 if health.ready else 0)
         states, figures = self._gauges["mystocks_part_state"], self._gauges["mystocks_part_figure"]
-        states.clear()
-        figures.clear()
+        for gauge in (states, figures, *(self._gauges[name] for name in _OF_DATASETS.values())):
+            gauge.clear()
         for part in health.parts:
             states.labels(part.kind, part.name).set(_STATES[part.state])
             for name, value in part.figures.items():
                 figures.labels(part.kind, part.name, name).set(value)
+                if part.kind is Kind.DATASET and name in _OF_DATASETS:
+                    self._gauges[_OF_DATASETS[name]].labels(part.name).set(value)
 
-    def fresh(self, dataset: str, age_seconds: float) -> None:
-        self._gauges["mystocks_freshness_seconds"].labels(dataset).set(age_seconds)
+    def polled(
+        self, dataset: str, *, polls: int, failed: int, unchanged: int, late: int, stale: int, seconds: float
+    ) -> None:
+        """What was seen of a live dataset since the start, in all; ``seconds``: how long the last poll took."""
+        self._reached("mystocks_polls_total", (dataset, "answered"), polls - failed)
+        self._reached("mystocks_polls_total", (dataset, "failed"), failed)
+        self._reached("mystocks_rows_unchanged_total", (dataset,), unchanged)
+        self._reached("mystocks_rows_outdated_total", (dataset, "late"), late)
+        self._reached("mystocks_rows_outdated_total", (dataset, "stale"), stale)
+        self._gauges["mystocks_poll_seconds"].labels(dataset).set(seconds)
 
-    def received(self, dataset: str, source: str, rows: int, *, unchanged: int = 0) -> None:
+    def received(self, dataset: str, source: str, rows: int) -> None:
         self._counters["mystocks_rows_received_total"].labels(dataset, source).inc(rows)
-        if unchanged:
-            self._counters["mystocks_rows_unchanged_total"].labels(dataset, source).inc(unchanged)
 
     def refused(self, dataset: str, source: str, rules: Mapping[str, int]) -> None:
         for rule, rows in rules.items():
@@ -227,23 +269,28 @@ class Metrics:
     def retried(self, of: Retried, name: str) -> None:
         self._counters["mystocks_retries_total"].labels(of, name).inc()
 
-    def queued(self, table: str, rows: int) -> None:
-        self._gauges["mystocks_queue_rows"].labels(table).set(rows)
+    def queued(self, store: str, table: str, rows: int, size: int) -> None:
+        self._gauges["mystocks_queue_rows"].labels(store, table).set(rows)
+        self._gauges["mystocks_queue_bytes"].labels(store, table).set(size)
 
-    def spooled(self, rows: Mapping[str, int], size: int, limit: int) -> None:
-        """What waits on disk, by table; a table that is not named has nothing waiting."""
-        waiting = self._gauges["mystocks_spool_rows"]
-        waiting.clear()
-        for table, count in rows.items():
-            waiting.labels(table).set(count)
-        self._gauges["mystocks_spool_bytes"].set(size)
+    def spooled(self, levels: Mapping[tuple[str, str], tuple[int, int, int]], limit: int) -> None:
+        """What waits on disk, by store and table: rows, records, bytes. What is not named has nothing waiting."""
+        rows, records = self._gauges["mystocks_spool_rows"], self._gauges["mystocks_spool_records"]
+        sizes = self._gauges["mystocks_spool_bytes"]
+        for gauge in (rows, records, sizes):
+            gauge.clear()
+        for (store, table), (count, number, size) in levels.items():
+            rows.labels(store, table).set(count)
+            records.labels(store, table).set(number)
+            sizes.labels(store).inc(size)
         self._gauges["mystocks_spool_limit_bytes"].set(limit)
 
-    def dropped(self, table: str, rows: int) -> None:
-        self._counters["mystocks_spool_dropped_rows_total"].labels(table).inc(rows)
+    def dropped(self, store: str, table: str, rows: int) -> None:
+        self._counters["mystocks_spool_dropped_rows_total"].labels(store, table).inc(rows)
 
-    def quarantined(self, records: int = 1) -> None:
-        self._counters["mystocks_spool_quarantined_total"].inc(records)
+    def quarantined(self, records: int) -> None:
+        """``records``: all those that lie in the spool's quarantine."""
+        self._reached("mystocks_spool_quarantined_total", (), records)
 
     def ran(self, job: str, status: str, seconds: float) -> None:
         self._counters["mystocks_job_runs_total"].labels(job, status).inc()
@@ -267,6 +314,13 @@ class Metrics:
 
     def backed_up(self, store: str, size: int) -> None:
         self._gauges["database_backup_size_bytes"].labels(store).set(size)
+
+    def _reached(self, name: str, labels: tuple[str, ...], total: float) -> None:
+        """A counter that somebody else counts; one that began anew there goes on from where it was."""
+        before = self._totals.get((name, labels), 0.0)
+        self._totals[name, labels] = total
+        counter = self._counters[name]
+        (counter.labels(*labels) if labels else counter).inc(total - before if total >= before else total)
 
     def in_step(self, store: str, *, yes: bool) -> None:
         """Whether nothing waits for the store."""

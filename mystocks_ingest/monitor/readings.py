@@ -8,6 +8,7 @@ The figures of a part that are read here, by its kind (those that are absent are
 | dataset | ``age_seconds`` | where there is no ``late_seconds``: since the newest row came |
 | dataset | ``checkpoint_late_seconds`` | how long the checkpoint should have moved and has not |
 | sink | ``slowest_seconds``, ``latency_seconds`` | the slowest answer lately; else a usual one |
+| sink | ``away`` | 1 while it does not answer |
 | sink, source | ``error_ratio`` | failed calls among all, lately, 0 to 1 |
 | source | ``banned`` | 1 while it shuts us out |
 | spool | ``waiting_bytes`` | what waits |
@@ -102,7 +103,6 @@ def _of(part: Part) -> Iterator[Reading]:
             yield Reading(Measure.JOB_FAILED, subject, float(part.state is not State.FRESH), part.reason)
         case Kind.LOOP:
             pass
-    if (
-        part.page or part.kind is Kind.SINK
-    ):  # a database that is away wakes nobody while the spool has room, but is told
-        yield Reading(Measure.PART_DOWN, subject, float(part.state is State.DOWN), part.reason)
+    if part.page or part.kind is Kind.SINK:  # a database that is away is told long before it pages
+        down = float(part.state is State.DOWN)
+        yield Reading(Measure.PART_DOWN, subject, max(down, part.figures.get("away", 0.0)), part.reason)

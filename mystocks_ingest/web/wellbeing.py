@@ -13,6 +13,7 @@ from mystocks_ingest.errors import IngestError
 from mystocks_ingest.logs import redact
 from mystocks_ingest.monitor.health import Health, Part
 from mystocks_ingest.monitor.metrics import CONTENT_TYPE
+from mystocks_ingest.ports import Run
 from mystocks_ingest.web.desk import Desk
 from mystocks_ingest.web.refusals import Refusal
 
@@ -65,6 +66,8 @@ def router(desk: Desk) -> APIRouter:
             "started_at": found.started_at.isoformat(),
             "uptime_seconds": round((found.at - found.started_at).total_seconds(), 1),
             "parts": kinds,
+            "queues": [{"store": q.store, "table": q.table, "rows": q.rows, "bytes": q.bytes} for q in found.queues],
+            "runs": [_run(run) for run in found.runs],
         }
         return JSONResponse(body)
 
@@ -91,6 +94,19 @@ def _paging(health: Health) -> list[str]:
     return [redact(f"{p.kind} {p.name}: {p.reason or p.state}") for p in health.parts if p.pages]
 
 
+def _run(run: Run) -> dict[str, object]:
+    return {
+        "id": run.id,
+        "command": run.command,
+        "started_at": run.started_at.isoformat(),
+        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+        "status": run.status,
+        "rows": run.detail.get("rows"),
+        "refused": run.detail.get("refused"),
+        "missing": run.detail.get("missing"),
+    }
+
+
 def _part(part: Part) -> dict[str, object]:
     return {
         "name": part.name,
@@ -99,5 +115,12 @@ def _part(part: Part) -> dict[str, object]:
         "reason": redact(part.reason),
         "since": None if part.since is None else part.since.isoformat(),
         "pages": part.page,
-        "figures": {name: value if abs(value) < 1e300 else None for name, value in part.figures.items()},
+        "figures": {name: _rounded(value) for name, value in part.figures.items()},
     }
+
+
+def _rounded(value: float) -> float | int | None:
+    """As people read it: six decimals at most, whole numbers without any; JSON has no word for the infinite."""
+    if not abs(value) < 1e300:
+        return None
+    return int(value) if value == int(value) else round(value, 6)

@@ -46,11 +46,23 @@ def test_only_a_part_that_is_down_and_pages_makes_the_whole_not_ready() -> None:
 
 def test_every_method_tells_and_every_family_is_reached_by_one() -> None:
     metrics = Metrics(process=False)
-    part = Part("quote", Kind.DATASET, State.DEGRADED, "late", NOW, figures={"age_seconds": 9.0})
+    part = Part(
+        "quote",
+        Kind.DATASET,
+        State.DEGRADED,
+        "late",
+        NOW,
+        figures={
+            "age_seconds": 9.0,
+            "late_seconds": 1.0,
+            "checkpoint_late_seconds": 2.0,
+        },
+    )
     metrics.started(NOW)
     metrics.looked(health(part))
-    metrics.fresh("quote", 9)
-    metrics.received("quote", "sina", 10, unchanged=4)
+    metrics.polled("quote", polls=3, failed=1, unchanged=4, late=1, stale=0, seconds=0.2)
+    metrics.polled("quote", polls=4, failed=1, unchanged=9, late=1, stale=0, seconds=0.2)
+    metrics.received("quote", "sina", 10)
     metrics.refused("quote", "sina", {"unit": 2})
     metrics.wrote("redis", "quotes", 4, 400, 0.01)
     metrics.landed("redis", "quote", 0.02)
@@ -58,10 +70,10 @@ def test_every_method_tells_and_every_family_is_reached_by_one() -> None:
     metrics.budget("sina", 55)
     metrics.quality("sina", 99.5)
     metrics.retried("sink", "redis")
-    metrics.queued("quotes", 3)
-    metrics.spooled({"quotes": 7}, 1000, 2000)
-    metrics.dropped("quotes", 1)
-    metrics.quarantined()
+    metrics.queued("redis", "quotes", 3, 300)
+    metrics.spooled({("redis", "quotes"): (7, 2, 1000), ("redis", "others"): (1, 1, 10)}, 2000)
+    metrics.dropped("redis", "quotes", 1)
+    metrics.quarantined(1)
     metrics.ran("close", "complete", 60)
     metrics.lagged(0.001)
     metrics.answered("/health", "GET", 200, 0.001)
@@ -76,7 +88,11 @@ def test_every_method_tells_and_every_family_is_reached_by_one() -> None:
         assert found.get(name), family.name
     assert found["mystocks_rows_stored_total"] == {("redis", "quotes"): 4}
     assert found["mystocks_part_state"] == {("dataset", "quote"): 1}
-    assert found["mystocks_part_figure"] == {("dataset", "quote", "age_seconds"): 9}
+    assert found["mystocks_part_figure"]["dataset", "quote", "age_seconds"] == 9
+    assert found["mystocks_late_seconds"] == {("quote",): 1}
+    assert found["mystocks_polls_total"] == {("quote", "answered"): 3, ("quote", "failed"): 1}
+    assert found["mystocks_rows_unchanged_total"] == {("quote",): 9}
+    assert found["mystocks_spool_bytes"] == {("redis",): 1010}
     assert found["database_pool_utilization"] == {("redis",): 0.25}
     assert found["database_errors_total"] == {("redis",): 1}
     assert found["database_sync_status"] == {("redis",): 0}
@@ -94,8 +110,8 @@ def test_what_is_gone_from_health_and_spool_is_gone_from_the_metrics() -> None:
     metrics = Metrics(process=False)
     metrics.looked(health(Part("a", Kind.JOB), Part("b", Kind.JOB)))
     metrics.looked(health(Part("b", Kind.JOB)))
-    metrics.spooled({"x": 1}, 10, 20)
-    metrics.spooled({}, 0, 20)
+    metrics.spooled({("redis", "x"): (1, 1, 10)}, 20)
+    metrics.spooled({}, 20)
     found = told(metrics)
     assert found["mystocks_part_state"] == {("job", "b"): 0}
     assert found.get("mystocks_spool_rows", {}) == {}
