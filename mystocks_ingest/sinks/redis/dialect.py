@@ -9,8 +9,9 @@ A difference is
   them.
 - ``expire``: a key lives for ever where the file (or REDIS_EXPIRE_SECONDS) sets an end, lives longer than that, or has
   an end where none is wanted. It is mended in place.
-- a field that is no column: left over from a column the file no longer has, or a stranger's. It harms nobody and is
-  dropped only when asked for by name.
+- a field that is no column: left over from a column the file no longer has, or a stranger's. It harms nobody. Here it
+  is dropped only when asked for by name; a write leaves it where the hash then has more fields than the table columns,
+  and else may take it away with the row it replaces.
 - a stray: a key of the pattern that is no row among others that are: another type, a row without its key, a value that
   is not of its column's type. It stands among the indexes, as what somebody made by hand; only its own row suffers.
 
@@ -292,7 +293,7 @@ def _each(table: TableShape, *words: str, beside: bool = True) -> str:
 _CONNECT = ("+ping", "+client|setname", "+select", "+role", "+cluster|slots", "+asking")
 _READ = ("+scan", "+hgetall", "+smembers")
 _SAMPLE = ("+type", "+pttl", "+hrandfield")
-_WRITE = ("+fcall", "+function|load", "+hset", "+hget", "+hdel", "+sadd", "+srem", "+pexpire")
+_WRITE = ("+fcall", "+function|load", "+restore", "+hset", "+hget", "+hlen", "+hdel", "+sadd", "+srem", "+pexpire")
 _STRUCTURE = (
     "+scan", *_SAMPLE, "+hlen", "+scard",
     "+expire", "+persist", "+hdel", "+unlink", "+set", "+get", "+eval", "+function|load",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from mystocks_ingest.errors import Rejected
 from mystocks_ingest.schema.keyspace import KeySpace, Kind
 from mystocks_ingest.schema.tables import Table
-from mystocks_ingest.sinks.redis.library import function
+from mystocks_ingest.sinks.redis.dump import dumped
+from mystocks_ingest.sinks.redis.library import WHOLE, function
 
 KEYS_A_CALL = 100  # a call of this size holds Redis for about a millisecond
 SLOTS = 16_384
@@ -55,39 +56,56 @@ def flag_of(table: Table) -> str | None:
     return next((c.name for c in table.columns if pa.types.is_boolean(c.arrow) and c.name not in table.key), None)
 
 
-def calls(table: Table, space: KeySpace, rows: pa.RecordBatch, *, expire_seconds: int, by_slot: bool) -> Iterator[Call]:
-    """The commands that store ``rows``. Raises Rejected. ``by_slot``: the keys of each call share a cluster slot."""
-    columns = {c.name: _typed(table, c.name, rows) for c in table.columns if c.name in rows.schema.names}
+def calls(
+    table: Table, space: KeySpace, rows: pa.RecordBatch, *, expire_seconds: int, by_slot: bool, whole: bool
+) -> Iterator[Call]:
+    """The commands that store ``rows``. Raises Rejected. ``by_slot``: the keys of each call share a cluster slot.
+
+    ``whole``: rows that have all columns of the table take the place of what is stored, where they can.
+    """
+    columns = {f.name: _typed(table, f, rows) for f in table.schema if f.name in rows.schema.names}
     _complete(table, columns)
     texts = {name: as_text(column) for name, column in columns.items()}
     keys = _keys(table, space, texts)
     guard = guard_of(table)
     version = texts[guard] if guard else pa.repeat(_EMPTY, rows.num_rows)
+    arguments, kind, width, last = None, space.kind.value, 3, []
+    if whole and space.kind is Kind.HASH and len(texts) == len(table.columns):
+        arguments = dumped(texts, version)
+    if arguments is not None:
+        kind, width, last = WHOLE, 2, [b"%d" % len(texts)]
+    else:
+        first, second = _values(table, space, columns, texts)
+        arguments = _join(*_bulk(version), *_bulk(first), *_bulk(second))
+    fixed = [guard.encode(), b"%d" % (expire_seconds * 1000), *last]
+    yield from _cut(keys, arguments, width, function(kind), fixed, by_slot=by_slot)
+
+
+def _values(
+    table: Table, space: KeySpace, columns: dict[str, pa.Array], texts: dict[str, pa.Array]
+) -> tuple[pa.Array, pa.Array]:
+    """What each row's key gets, as the function for its kind takes it."""
     match space.kind:
         case Kind.HASH:
-            first, second = _fields(texts), _absent(texts)
+            return _fields(texts), _absent(texts)
         case Kind.MAP:
-            first, second = _joined_key(space.rest(table.key), texts), _json(table, columns, texts)
+            return _joined_key(space.rest(table.key), texts), _json(table, columns, texts)
         case Kind.SET:
-            flag = flag_of(table)
-            first = texts[space.rest(table.key)[0]]
+            flag, member = flag_of(table), texts[space.rest(table.key)[0]]
             one = pa.scalar(b"1", pa.binary())
-            second = pa.repeat(one, rows.num_rows)
-            if flag in columns:
-                second = pc.if_else(pc.fill_null(columns[flag], fill_value=False), one, _EMPTY)
-    arguments = _join(*_bulk(version), *_bulk(first), *_bulk(second))
-    name, fixed = function(space.kind.value), _words(guard.encode(), b"%d" % (expire_seconds * 1000))
-    yield from _cut(keys, arguments, name, fixed, by_slot=by_slot)
+            if flag not in columns:
+                return member, pa.repeat(one, len(member))
+            return member, pc.if_else(pc.fill_null(columns[flag], fill_value=False), one, _EMPTY)
 
 
-def _typed(table: Table, name: str, rows: pa.RecordBatch) -> pa.Array:
-    column, wanted = rows.column(name), table.schema.field(name).type
+def _typed(table: Table, field: pa.Field, rows: pa.RecordBatch) -> pa.Array:
+    column, wanted = rows.column(field.name), field.type
     if column.type == wanted:
         return column
     try:
         return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as exc:
-        raise Rejected(f"{table.name}: {name} is no {wanted}: {exc}") from exc
+        raise Rejected(f"{table.name}: {field.name} is no {wanted}: {exc}") from exc
 
 
 def _complete(table: Table, columns: dict[str, pa.Array]) -> None:
@@ -248,7 +266,10 @@ def slot_of(key: bytes) -> int:
     return binascii.crc_hqx(key, 0) % SLOTS
 
 
-def _cut(keys: pa.Array, arguments: pa.Array, name: bytes, fixed: bytes, *, by_slot: bool) -> Iterator[Call]:
+def _cut(
+    keys: pa.Array, arguments: pa.Array, width: int, name: bytes, fixed: Sequence[bytes], *, by_slot: bool
+) -> Iterator[Call]:
+    """Calls of ``name`` with the ``fixed`` arguments and ``width`` for each key."""
     count = len(keys)
     order = np.arange(count)
     slots = np.zeros(count, np.int64)
@@ -263,14 +284,15 @@ def _cut(keys: pa.Array, arguments: pa.Array, name: bytes, fixed: bytes, *, by_s
         for first in range(start, stop, KEYS_A_CALL):
             last = min(first + KEYS_A_CALL, stop)
             keys_here = last - first
-            opening = b"*%d\r\n%b" % (5 + 4 * keys_here, _words(b"FCALL", name, b"%d" % keys_here))
+            words = 3 + len(fixed) + (1 + width) * keys_here
+            opening = b"*%d\r\n%b" % (words, _words(b"FCALL", name, b"%d" % keys_here))
             yield Call(
                 int(slots[first]),
                 order[first:last].tolist() if by_slot else range(first, last),
                 (
                     opening,
                     key_bytes[key_at[first] : key_at[last]],
-                    fixed,
+                    _words(*fixed),
                     argument_bytes[argument_at[first] : argument_at[last]],
                 ),
             )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import ParamSpec, Self, TypeVar
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.errors import ConfigError, Rejected
 from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
@@ -26,6 +26,8 @@ from mystocks_ingest.sinks.redis.encoding import Call, as_text, calls, command, 
 from mystocks_ingest.sinks.redis.failures import NoRight
 from mystocks_ingest.sinks.redis.target import RedisTarget
 
+P = ParamSpec("P")
+T = TypeVar("T")
 log = get("redis")
 
 SLICE_ROWS = 1_500  # encoded while Redis is busy with the slice before
@@ -40,6 +42,7 @@ class RedisSink:
 
     def __init__(self, database: RedisDatabase) -> None:
         self._database = database
+        self._whole = True  # until a server turns out not to take rows in the form of a dump
 
     @classmethod
     async def opened(cls, database: RedisDatabase, tables: Iterable[Table], *, ensure: Ensure = ensured) -> Self:
@@ -73,36 +76,65 @@ class RedisSink:
         """
         writable(table)
         space = space_of(table)
-        expire = self._database.expire_seconds if space.expire_seconds is None else space.expire_seconds
-
-        loop = asyncio.get_running_loop()
-
-        def encoded(first: int) -> asyncio.Future[list[Call]]:
-            part = rows.slice(first, SLICE_ROWS)
-            by_slot = self._database.cluster
-            return loop.run_in_executor(
-                None, lambda: list(calls(table, space, part, expire_seconds=expire, by_slot=by_slot))
-            )
-
+        told = bool(space.channel or space.stream)
+        whole = self._whole
         stale: list[int] = []
         if not rows.num_rows:
             return
-        ahead = encoded(0)
+        first, ahead = 0, self._encoded(table, space, rows.slice(0, SLICE_ROWS), whole=whole)
+        message = None
         try:
-            for first in range(0, rows.num_rows, SLICE_ROWS):
-                ready = await ahead
-                if first + SLICE_ROWS < rows.num_rows:
-                    ahead = encoded(first + SLICE_ROWS)
-                answers = await self._database.run([Command(c.slot, c.parts) for c in ready])
-                for call, left_out in zip(ready, answers, strict=True):
-                    stale += [first + call.rows[n - 1] for n in left_out]
+            while first < rows.num_rows:
+                ready, part = await ahead, rows.slice(first, SLICE_ROWS)
+                after = first + SLICE_ROWS
+                if after < rows.num_rows:
+                    ahead = self._encoded(table, space, rows.slice(after, SLICE_ROWS), whole=whole)
+                elif told:
+                    message = _threaded(_message, table, rows, [])  # what is most often true
+                stale += [first + n for n in await self._stored(table, space, part, ready, whole=whole)]
+                first = after
+            if message is not None and len(stale) < rows.num_rows:
+                await self._announce(space, await (_threaded(_message, table, rows, stale) if stale else message))
         finally:
             ahead.cancel()
-        if (space.channel or space.stream) and len(stale) < rows.num_rows:
-            await self._announce(table, space, rows, stale)
+            if message is not None:
+                message.cancel()
 
-    async def _announce(self, table: Table, space: KeySpace, rows: pa.RecordBatch, stale: list[int]) -> None:
-        message = await asyncio.to_thread(_message, table, rows, stale)
+    def _encoded(
+        self, table: Table, space: KeySpace, rows: pa.RecordBatch, *, whole: bool
+    ) -> asyncio.Future[list[Call]]:
+        expire = self._database.expire_seconds if space.expire_seconds is None else space.expire_seconds
+        by_slot = self._database.cluster
+        return _threaded(lambda: list(calls(table, space, rows, expire_seconds=expire, by_slot=by_slot, whole=whole)))
+
+    async def _stored(
+        self, table: Table, space: KeySpace, rows: pa.RecordBatch, ready: list[Call], *, whole: bool
+    ) -> list[int]:
+        """Send what is ready of these rows; the numbers of those that were older than what is stored."""
+
+        async def by_field(part: pa.RecordBatch) -> list[int]:
+            return [row for row, _ in await self._sent(await self._encoded(table, space, part, whole=False))]
+
+        try:
+            left = await self._sent(ready)
+        except (Rejected, NoRight) as exc:
+            if not whole:
+                raise
+            stale = await by_field(rows)
+            if self._whole:
+                self._whole = False
+                log.warning("rows.by_field", reason=str(exc))
+            return stale
+        mixed = [row for row, others in left if others]
+        stale = [row for row, others in left if not others]
+        return stale + [mixed[n] for n in await by_field(rows.take(pa.array(mixed)))] if mixed else stale
+
+    async def _sent(self, ready: list[Call]) -> list[tuple[int, bool]]:
+        """The numbers of rows that were left out, and whether that is for another's fields, and not for their age."""
+        answers = await self._database.run([Command(c.slot, c.parts) for c in ready])
+        return [(call.rows[abs(n) - 1], n < 0) for call, found in zip(ready, answers, strict=True) for n in found]
+
+    async def _announce(self, space: KeySpace, message: bytes) -> None:
         sent = []
         if space.channel:
             sent.append(_command("PUBLISH", space.channel, message))
@@ -140,12 +172,22 @@ class RedisSink:
         for part in (await self.read(table, query)).to_batches(max_chunksize=_PART_ROWS):
             yield part
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return self._database.pool
+
     async def ping(self) -> None:
         """Every server that holds keys answers."""
         await self._database.each("PING")
 
 
 _TYPES = {Kind.HASH: "hash", Kind.MAP: "hash", Kind.SET: "set"}
+
+
+def _threaded(work: Callable[P, T], *words: P.args, **more: P.kwargs) -> asyncio.Future[T]:
+    """``work`` under way in a thread."""
+    return asyncio.get_running_loop().run_in_executor(None, lambda: work(*words, **more))
 
 
 def _command(name: str, key: str | bytes, *words: str | bytes | int) -> Command:
