@@ -30,7 +30,9 @@ from mystocks_ingest.schema.diff import Fit, applied, diff, hazard
 from mystocks_ingest.schema.structure import ColumnShape, IndexShape
 from mystocks_ingest.schema.tables import Column, Database, Index, Moment, Storage, Table, load
 from mystocks_ingest.schema.types import SIZED, WORDS
-from mystocks_ingest.sinks.tdengine.dialect import Described, Place, TDengineDialect, grants, minutes, span
+from mystocks_ingest.sinks.tdengine.dialect import Place, TDengineDialect, minutes, span
+from mystocks_ingest.sinks.tdengine.grants import grants
+from mystocks_ingest.sinks.tdengine.spelling import Described
 
 TICK = Table(
     "tick",

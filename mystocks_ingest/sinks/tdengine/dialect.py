@@ -21,8 +21,6 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import assert_never
 
-import pyarrow as pa
-
 from mystocks_ingest.errors import ConfigError, UnsafeChange
 from mystocks_ingest.schema.changes import (
     AddColumn,
@@ -40,21 +38,18 @@ from mystocks_ingest.schema.changes import (
 )
 from mystocks_ingest.schema.diff import Fit
 from mystocks_ingest.schema.structure import ColumnShape, TableShape
-from mystocks_ingest.schema.tables import Column, Database, Storage, Table
+from mystocks_ingest.schema.tables import Database, Storage, Table
 from mystocks_ingest.sinks.tdengine.names import literal, quoted
-from mystocks_ingest.sinks.tdengine.shape import PRECISIONS, Precision, Stored, finest, shape
+from mystocks_ingest.sinks.tdengine.shape import PRECISIONS, Precision, finest, shape
+from mystocks_ingest.sinks.tdengine.spelling import CODEC, SIZED, Described, bare, digits, seen, spelled, written
+from mystocks_ingest.sinks.tdengine.statements import alter, changed, created, impossible, kind_of, name_of, part_of
 
 DATABASE_OPTIONS = "VGROUPS 1 BUFFER 64 KEEP 36500 DURATION 90 WAL_LEVEL 2 WAL_FSYNC_PERIOD 0"
 _COMMENT_BYTES = 1_024  # TDengine refuses a longer one
 _DAY = 1_440  # minutes
 _DURATION_DAYS = 10  # TDengine's own, where the options say none
 _KEEP_DAYS = 3_650  # likewise
-_SIZED = re.compile(r"(VARCHAR|NCHAR|VARBINARY|GEOMETRY)\((\d+)\)")
-_DECIMAL = re.compile(r"DECIMAL\((\d+), ?(\d+)\)")
-_CODEC = re.compile(r"^(.*?) COMPRESS '(\w+)' LEVEL '(\w+)'$")
 _SPAN = re.compile(r"(\d+)([mhd]?)$")
-_CODECS = frozenset({"lz4", "zlib", "zstd", "tsz", "xz", "disabled"})
-_LEVELS = {"l": "low", "m": "medium", "h": "high"}
 _WIDER = {
     "TINYINT": {"SMALLINT", "INT", "BIGINT", "FLOAT", "DOUBLE"},
     "SMALLINT": {"INT", "BIGINT", "FLOAT", "DOUBLE"},
@@ -76,18 +71,6 @@ class Place:
     @property
     def keep_days(self) -> int:
         return self.keep // _DAY
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """One line of DESCRIBE. ``note`` is TAG or COMPOSITE KEY."""
-
-    name: str
-    type: str
-    length: int
-    note: str
-    compress: str = ""
-    level: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +107,7 @@ class TDengineDialect:
             need = _need([*self._tables.get(table.database_name, ()), table])
         laid = shape(_keyed(table), need.precision)
         key = (laid.time, laid.second) if laid.second is not None else (laid.time,)
-        columns = [ColumnShape(c.name, _spelled(c, key, table.storage)) for c in laid.columns]
+        columns = [ColumnShape(c.name, spelled(c, key, table.storage)) for c in laid.columns]
         columns += [ColumnShape(t.name, t.sql, is_tag=True) for t in laid.tags]
         return TableShape(
             table.database_name,
@@ -140,8 +123,8 @@ class TDengineDialect:
         tags = [line for line in lines if line.note == "TAG"]
         rest = [line for line in lines if line.note != "TAG"]
         key = (rest[0].name, *(line.name for line in rest[1:] if "KEY" in line.note))
-        columns = [ColumnShape(line.name, _seen(line, valued=line.name not in key)) for line in rest]
-        columns += [ColumnShape(line.name, _seen(line, valued=False), is_tag=True) for line in tags]
+        columns = [ColumnShape(line.name, seen(line, valued=line.name not in key)) for line in rest]
+        columns += [ColumnShape(line.name, seen(line, valued=False), is_tag=True) for line in tags]
         need = self._needs.get(database)
         keep = place.keep if need is None or need.keep is not None else None
         wanted = [finest([t]) for t in self._tables.get(database, ()) if t.name == name]
@@ -151,13 +134,13 @@ class TDengineDialect:
         return TableShape(database, name, tuple(columns), key, comment=comment, options=options)
 
     def fit(self, before: str, after: str) -> Fit:
-        before, after = _bare(before), _bare(after)
+        before, after = bare(before), bare(after)
         if before == after:
             return Fit.SAME
-        old, new = _SIZED.fullmatch(before), _SIZED.fullmatch(after)
+        old, new = SIZED.fullmatch(before), SIZED.fullmatch(after)
         if old is not None and new is not None:
             return Fit.WIDER if old[1] == new[1] and int(old[2]) < int(new[2]) else Fit.LOSSY
-        narrow, broad = _digits(before), _digits(after)
+        narrow, broad = digits(before), digits(after)
         if narrow is not None and broad is not None:
             return Fit.WIDER if narrow[0] <= broad[0] and narrow[1] <= broad[1] else Fit.LOSSY
         return Fit.WIDER if after in _WIDER.get(before, ()) else Fit.LOSSY
@@ -179,17 +162,17 @@ class TDengineDialect:
             case CreateDatabase(database=name):
                 return [self._database(name)]
             case CreateTable(table=table):
-                return [_created(table)]
+                return [created(table)]
             case DropTable(table=table):
-                return [f"DROP {_kind(table)} IF EXISTS {_name(table)}"]
+                return [f"DROP {kind_of(table)} IF EXISTS {name_of(table)}"]
             case AddColumn(table=table, column=column):
-                return [f"{_alter(table)} ADD {_part(column)} {quoted(column.name)} {column.type}"]
+                return [f"{alter(table)} ADD {part_of(column)} {quoted(column.name)} {column.type}"]
             case DropColumn(table=table, column=column):
-                return [f"{_alter(table)} DROP {_part(column)} {quoted(column.name)}"]
+                return [f"{alter(table)} DROP {part_of(column)} {quoted(column.name)}"]
             case ChangeColumn(table=table, before=before, after=after):
-                return _changed(table, before, after)
+                return changed(table, before, after)
             case SetComment(table=table):
-                return [f"{_alter(table)} COMMENT {literal(table.comment)}"]
+                return [f"{alter(table)} COMMENT {literal(table.comment)}"]
             case SetOption(table=table, after=after):  # KEEP: what else differs is impossible
                 return [f"ALTER DATABASE {quoted(table.database)} KEEP {span(self._minutes(after))}"]
             case ChangeKey() | AddIndex() | DropIndex():
@@ -201,13 +184,13 @@ class TDengineDialect:
         """Every tag counts to the key, since the sink writes a table per tag."""
         tags = tuple(c.name for c in shape.columns if c.is_tag)
         keep, precision = shape.settings.get("keep"), shape.settings.get("precision")
-        codecs = {_CODEC.sub(r"\2 \3", c.type) for c in shape.columns if _CODEC.match(c.type)}
+        codecs = {CODEC.sub(r"\2 \3", c.type) for c in shape.columns if CODEC.match(c.type)}
         codec, _, level = next(iter(codecs)).partition(" ") if len(codecs) == 1 else ("", "", "")
         return Table(
             shape.name,
             Database.TDENGINE,
             shape.database,
-            tuple(_written(c, (*tags, *shape.key), precision) for c in shape.columns),
+            tuple(written(c, (*tags, *shape.key), precision) for c in shape.columns),
             (*tags, *shape.key),
             time_column=shape.key[0] if shape.key else None,
             is_super_table=bool(tags),
@@ -227,7 +210,7 @@ class TDengineDialect:
                     f"database {change.table.database} counts time in {there}, and the table needs {wanted}: give it "
                     "another database_name, for a precision cannot be changed"
                 )
-        return _impossible(change)
+        return impossible(change)
 
     def _set(
         self, precision: Precision, keep: int | None, *, super_table: bool, coarse: bool = False
@@ -291,176 +274,3 @@ def _keyed(table: Table) -> Table:
 
 def _clipped(comment: str) -> str:
     return comment.encode()[:_COMMENT_BYTES].decode(errors="ignore")
-
-
-# types --------------------------------------------------------------------------------------------------------------
-
-
-def _own(kind: str) -> tuple[str, ...]:
-    """The codecs a type has when nothing is said; of some types versions differ."""
-    if kind.startswith(("TINYINT", "SMALLINT")):
-        return ("zlib",)
-    if kind == "BOOL" or kind.startswith(("VARCHAR", "NCHAR")):
-        return ("zstd",)
-    if kind.startswith(("DECIMAL", "VARBINARY", "BLOB", "GEOMETRY", "JSON")):
-        return ("lz4", "zstd")
-    return ("lz4",)
-
-
-def _compressed(kind: str, codec: str, level: str) -> str:
-    """The type with its compression, where that is not the type's own."""
-    if codec not in _CODECS or (codec in _own(kind) and level == "medium"):
-        return kind
-    if codec == "tsz" and kind not in ("FLOAT", "DOUBLE"):
-        return kind  # it is for these only
-    return f"{kind} COMPRESS '{codec}' LEVEL '{level}'"
-
-
-def _spelled(column: Stored, key: Sequence[str], storage: Storage) -> str:
-    """Columns of the key keep their own compression, which suits times and numbers."""
-    if column.name in key or (storage.codec is None and storage.level is None):
-        return column.sql
-    level = (storage.level or "medium").lower()
-    codec = (storage.codec or _own(column.sql)[0]).lower()
-    return _compressed(column.sql, codec, _LEVELS.get(level[:1], level))
-
-
-def _seen(line: Described, *, valued: bool) -> str:
-    word = line.type.upper().replace("BINARY", "VARCHAR") if line.type.upper() == "BINARY" else line.type.upper()
-    if word in ("VARCHAR", "NCHAR", "VARBINARY", "GEOMETRY"):
-        word = f"{word}({line.length})"
-    decimal = _DECIMAL.fullmatch(word)
-    word = f"DECIMAL({decimal[1]}, {decimal[2]})" if decimal else word
-    return _compressed(word, line.compress.lower(), line.level.lower()) if valued else word
-
-
-def _bare(kind: str) -> str:
-    return _CODEC.sub(r"\1", kind)
-
-
-def _digits(kind: str) -> tuple[int, int] | None:
-    """Of a DECIMAL: digits before and after the point."""
-    match = _DECIMAL.fullmatch(kind)
-    return (int(match[1]) - int(match[2]), int(match[2])) if match else None
-
-
-def _written(column: ColumnShape, key: Sequence[str], precision: str | None) -> Column:
-    kind = _bare(column.type)
-    length = digits = scale = None
-    if sized := _SIZED.fullmatch(kind):
-        kind, length = sized[1], int(sized[2])
-    elif decimal := _DECIMAL.fullmatch(kind):
-        kind, digits, scale = "DECIMAL", int(decimal[1]), int(decimal[2])
-    if kind == "GEOMETRY":
-        kind = "VARBINARY"  # the file has no word for it
-    return Column(
-        column.name,
-        kind,
-        length,
-        digits,
-        scale,
-        nullable=column.name not in key,
-        is_tag=column.is_tag,
-        canonical=pa.timestamp(precision) if kind == "TIMESTAMP" and precision else None,
-    )
-
-
-# statements ---------------------------------------------------------------------------------------------------------
-
-
-def _impossible(change: Change) -> str:
-    """Why TDengine cannot make the change at all, with the remedy; empty when it can."""
-    anew = "make a table of another name and copy the rows"
-    match change:
-        case ChangeKey():
-            return f"a key is made with its table and never changed: {anew}"
-        case ChangeColumn(table=table, before=before, after=after):
-            if before.is_tag != after.is_tag:
-                return f"a tag cannot become a column, nor a column a tag: {anew}"
-            old, new = _bare(before.type), _bare(after.type)
-            if old != new and after.name in table.key:
-                return f"a column of the key cannot be changed: {anew}"
-            grown = (a := _SIZED.fullmatch(old)) and (b := _SIZED.fullmatch(new)) and a[1] == b[1]
-            if old != new and not (grown and int(a[2]) < int(b[2])):  # type: ignore[index]
-                return f"TDengine only lengthens texts: give the column another name, or {anew}"
-        case AddColumn(table=table, column=column) if column.name in table.key:
-            return f"a key is made with its table and never changed: {anew}"
-        case DropColumn(table=table, column=column) if column.name in table.key:
-            return f"a column of the key cannot be dropped: {anew}"
-        case SetOption(option="precision"):
-            return "the precision of a database cannot be changed: give the tables another database_name"
-        case SetOption(option="super table"):
-            return f"a table cannot become a super table, nor the other way round: {anew}"
-        case AddIndex() | DropIndex():
-            return "TDengine keeps no index beside the key and the first tag"
-        case _:
-            pass
-    return ""
-
-
-def _created(table: TableShape) -> str:
-    columns = [_defined(c, second=c.name in table.key[1:]) for c in table.columns if not c.is_tag]
-    tags = ", ".join(_defined(c) for c in table.columns if c.is_tag)
-    tagged = f" TAGS ({tags})" if tags else ""
-    comment = f" COMMENT {literal(table.comment)}" if table.comment else ""
-    return f"CREATE {_kind(table)} IF NOT EXISTS {_name(table)} ({', '.join(columns)}){tagged}{comment}"
-
-
-def _defined(column: ColumnShape, *, second: bool = False) -> str:
-    return f"{quoted(column.name)} {column.type}{' PRIMARY KEY' if second else ''}"
-
-
-def _changed(table: TableShape, before: ColumnShape, after: ColumnShape) -> list[str]:
-    modify = f"{_alter(table)} MODIFY {_part(after)} {quoted(after.name)}"
-    lines = [f"{modify} {_bare(after.type)}"] if _bare(before.type) != _bare(after.type) else []
-    old, new = _codec(before.type), _codec(after.type)
-    return [*lines, f"{modify} COMPRESS '{new[0]}' LEVEL '{new[1]}'"] if old != new else lines
-
-
-def _codec(kind: str) -> tuple[str, str]:
-    match = _CODEC.match(kind)
-    return (match[2], match[3]) if match else (_own(kind)[0], "medium")
-
-
-def _kind(table: TableShape) -> str:
-    return "STABLE" if any(c.is_tag for c in table.columns) else "TABLE"
-
-
-def _part(column: ColumnShape) -> str:
-    return "TAG" if column.is_tag else "COLUMN"
-
-
-def _name(table: TableShape) -> str:
-    return quoted(table.database, table.name)
-
-
-def _alter(table: TableShape) -> str:
-    return f"ALTER {_kind(table)} {_name(table)}"
-
-
-# rights -------------------------------------------------------------------------------------------------------------
-
-
-def grants(
-    tables: Iterable[Table],
-    *,
-    writer: str = "mystocks_writer",
-    reader: str = "mystocks_reader",
-    migrator: str = "mystocks_migrator",
-) -> list[str]:
-    """What root runs once for three users with no more rights than they need; ``<password>`` is to be filled in.
-
-    TDengine's rights are READ and WRITE of a database, and to make databases; WRITE includes making and dropping
-    tables, so that only the last tells the migrator from the writer: KEEP is changed by who made the database. SYSINFO 1,
-    for a user without it is not shown KEEP, which every write is measured by. A grant is taken once its database is
-    there: where the migrator makes it (``schema apply``), its own grants are not needed and the others come afterwards.
-    The community edition takes CREATE USER but no GRANT: there every user may do everything.
-    """
-    names = list(dict.fromkeys(t.database_name for t in tables if t.database_type is Database.TDENGINE))
-    lines = [f"CREATE USER {user} PASS '<password>' SYSINFO 1" for user in (writer, reader, migrator)]
-    lines.append(f"ALTER USER {migrator} CREATEDB 1")
-    for name in names:
-        lines += [f"GRANT {right} ON {quoted(name)}.* TO {migrator}" for right in ("READ", "WRITE")]
-        lines += [f"GRANT {right} ON {quoted(name)}.* TO {writer}" for right in ("READ", "WRITE")]
-        lines.append(f"GRANT READ ON {quoted(name)}.* TO {reader}")
-    return lines

@@ -10,10 +10,11 @@ from mystocks_ingest.schema.structure import TableShape
 from mystocks_ingest.schema.tables import Table
 from mystocks_ingest.sinks.tdengine import lock
 from mystocks_ingest.sinks.tdengine.database import TDengineDatabase
-from mystocks_ingest.sinks.tdengine.dialect import Described, Place, TDengineDialect, minutes
+from mystocks_ingest.sinks.tdengine.dialect import Place, TDengineDialect, minutes
 from mystocks_ingest.sinks.tdengine.faults import Denied
 from mystocks_ingest.sinks.tdengine.names import literal, quoted
 from mystocks_ingest.sinks.tdengine.shape import PRECISIONS
+from mystocks_ingest.sinks.tdengine.spelling import Described
 
 _SYSTEM = frozenset({"information_schema", "performance_schema", lock.DATABASE})
 
