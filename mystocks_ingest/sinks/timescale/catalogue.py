@@ -15,6 +15,7 @@ from mystocks_ingest.sinks.timescale.database import Connection, transaction
 from mystocks_ingest.sinks.timescale.ddl import TOUCHED
 from mystocks_ingest.sinks.timescale.defaults import normal
 from mystocks_ingest.sinks.timescale.spelling import span
+from mystocks_ingest.sinks.timescale.structure import too_old
 
 _OURS = """
     c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|_?timescaledb|information_schema$)'
@@ -96,6 +97,7 @@ class Found:
     tables: tuple[TableShape, ...]
     limited: bool
     packed: frozenset[str]
+    complaint: str = ""  # its TimescaleDB is too old to be asked
 
 
 async def inspected(connection: Connection, database: str) -> Found:
@@ -114,7 +116,9 @@ async def inspected(connection: Connection, database: str) -> Found:
         touched = {(oid, args.rstrip(b"\0").decode()) for oid, args in await connection.fetch(_TRIGGERS, oids)}
         edition = await connection.fetchrow(_EDITION)
         limited = edition is not None and edition[1] not in (None, "timescale")
-        options, packed = await _hypertables(connection) if edition is not None else ({}, frozenset())
+        complaint = too_old(edition[0]) if edition is not None else ""
+        asked = edition is not None and not complaint
+        options, packed = await _hypertables(connection) if asked else ({}, frozenset())
     shapes = []
     for oid, name, comment, partition in tables:
         settings = options.get(oid, {}) if partition is None else {"partition": partition}
@@ -131,7 +135,7 @@ async def inspected(connection: Connection, database: str) -> Found:
             )
         )
     names = {oid: name for oid, name, *_ in tables}
-    return Found(tuple(shapes), limited, frozenset(names[oid] for oid in packed if oid in names))
+    return Found(tuple(shapes), limited, frozenset(names[oid] for oid in packed if oid in names), complaint)
 
 
 def _column(row: Sequence[object], *, touched: bool) -> ColumnShape:

@@ -48,6 +48,11 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
             )
         case pg.UndefinedTableError() | pg.UndefinedColumnError():
             return ConfigError(f"{where}, database {database}: {said}: create the tables (schema apply)")
+        case pg.UndefinedFileError() if "timescaledb" in said:  # the server's package was changed under the database
+            return Unavailable(
+                f"{where}, database {database}: the server no longer has the TimescaleDB this database was made with "
+                f"({said}): run ALTER EXTENSION timescaledb UPDATE there, as the first command of a session (psql -X)"
+            )
         case pg.DataError() | pg.IntegrityConstraintViolationError() | pg.CardinalityViolationError():
             return Rejected(_reason(exc))
         case pg.ClientConfigurationError():

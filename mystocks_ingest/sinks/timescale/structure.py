@@ -42,12 +42,18 @@ async def extension(connection: Connection, where: Access, name: str) -> None:
         except pg.PostgresError as exc:
             raise ConfigError(f"{where}: TimescaleDB cannot be used ({exc}): {_REMEDY}") from exc
         found = await connection.fetchval(_FOUND)
-    if tuple(int(n) for n in found.split("-")[0].split(".")[:2]) < _OLDEST_TIMESCALE:
-        oldest = ".".join(map(str, _OLDEST_TIMESCALE))
-        raise ConfigError(
-            f"{where}, database {name}: TimescaleDB {found} is too old, {oldest} is needed: install it and run "
-            "ALTER EXTENSION timescaledb UPDATE"
-        )
+    if complaint := too_old(found):
+        raise ConfigError(f"{where}, database {name}: {complaint}")
+
+
+def too_old(version: str) -> str:
+    """Why a TimescaleDB of that version cannot be used, and the remedy; empty where it can."""
+    if tuple(int(n) for n in version.split("-", maxsplit=1)[0].split(".")[:2]) >= _OLDEST_TIMESCALE:
+        return ""
+    oldest = ".".join(map(str, _OLDEST_TIMESCALE))
+    return (
+        f"TimescaleDB {version} is too old, {oldest} is needed: install it and run ALTER EXTENSION timescaledb UPDATE"
+    )
 
 
 def limited(exc: pg.FeatureNotSupportedError) -> bool:

@@ -73,6 +73,8 @@ class TimescaleTarget:
             *(self._database.run(name, lambda c, name=name: inspected(c, name)) for name in names)  # type: ignore[misc]
         )
         for name, one in zip(names, found, strict=True):
+            if one.complaint and self._database.where.timescale:
+                raise ConfigError(f"{self._database.where}, database {name}: {one.complaint}")
             self._limited = self._limited - {name} | ({name} if one.limited else set())
             self._packed = frozenset(p for p in self._packed if p[0] != name) | {(name, t) for t in one.packed}
             whole = {(name, t.name) for t in one.tables if "hypertable" not in t.settings}
