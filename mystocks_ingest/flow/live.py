@@ -18,14 +18,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Unavailable, Unsupported, outcome_of
+from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Malformed, Unavailable, Unsupported, outcome_of
 from mystocks_ingest.flow.ingest import Ingest
 from mystocks_ingest.logs import get
 from mystocks_ingest.market import sessions
 from mystocks_ingest.market.datasets import QUOTE, TICK, Dataset
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.market.live import Known, Latest, Trades
-from mystocks_ingest.market.minute_bars import MinuteBars
+from mystocks_ingest.market.minute_bars import MinuteBars, shown_until
 from mystocks_ingest.ports import Source
 
 log = get("live")
@@ -55,11 +55,15 @@ class Figures:
 
 @dataclass
 class _Rest:
-    """A source that is left alone. ``length``: how long next time."""
+    """A source that is left alone. ``length``: how long next time. A clock set back to before ``since`` ends it."""
 
     until: datetime
     reason: str
+    since: datetime
     length: timedelta = _FIRST_REST
+
+    def lasts(self, now: datetime) -> bool:
+        return self.since <= now < self.until
 
 
 @dataclass
@@ -101,14 +105,17 @@ class Collector:
             if rest is not None:
                 reasons.append(f"{name} rests until {rest.until:%H:%M:%S} ({rest.reason})")
                 continue
-            began = self.now()
+            began, before = self.now(), seen.rows
             try:
                 await self._ask(source, request, seen)
             except Unavailable:
                 raise
             except IngestError as exc:
-                self._failed(source, wanted, exc)
                 reasons.append(f"{name}: {outcome_of(exc)}: {exc}")
+                if isinstance(exc, Malformed | Unsupported) and seen.rows > before:
+                    log.warning("symbols.missed", source=name, dataset=wanted.name, reason=str(exc))
+                    break  # the others' rows are stored; a source that answers is asked again
+                self._failed(source, wanted, exc)
                 continue
             for part in ("", wanted.name):
                 self._resting.pop((name, part), None)
@@ -129,7 +136,7 @@ class Collector:
     @property
     def resting(self) -> Mapping[str, str]:
         """The sources that are left alone now, and why."""
-        return {name: rest.reason for (name, _), rest in self._resting.items() if rest.until > self.now()}
+        return {name: rest.reason for (name, _), rest in self._resting.items() if rest.lasts(self.now())}
 
     def rests(self, name: str, wanted: Dataset) -> str:
         """Why the source is left alone for this dataset now; empty while it is not."""
@@ -139,18 +146,22 @@ class Collector:
     def _rests(self, name: str, wanted: Dataset) -> _Rest | None:
         """Why ``name`` is not to be asked for it now."""
         rests = (self._resting.get((name, part)) for part in ("", wanted.name))
-        return max((r for r in rests if r is not None and r.until > self.now()), key=lambda r: r.until, default=None)
+        return max((r for r in rests if r is not None and r.lasts(self.now())), key=lambda r: r.until, default=None)
 
     async def _ask(self, source: Source, request: Request, seen: Figures) -> None:
         turn = self._turns.setdefault(request.dataset.name, asyncio.Lock())
+        until = None
         async for frame in source.fetch(request):
             if frame.dataset == request.dataset:
+                if frame.dataset == QUOTE and not request.symbols:
+                    until = shown_until(frame.rows, self.now())
                 async with turn:
-                    await self._store(frame, source, seen)
-        if request.dataset == QUOTE and not request.symbols and self._minutes is not None:
-            self._minutes.looked(self.now())
+                    await self._store(frame, source, seen, until)
+        if until is not None and self._minutes is not None:
+            self._minutes.looked(until)
 
-    async def _store(self, frame: Frame, source: Source, seen: Figures) -> None:
+    async def _store(self, frame: Frame, source: Source, seen: Figures, until: datetime | None = None) -> None:
+        """``until``: up to when the frame shows what happened; None: until now."""
         known = self._known.setdefault(frame.dataset.name, Trades() if frame.dataset == TICK else Latest())
         found = known.news(frame)
         for name, count in Counter(
@@ -158,16 +169,16 @@ class Collector:
         ).items():
             setattr(seen, name, getattr(seen, name) + count)
         if not len(found.frame):
-            await self._build(frame, found.frame, ())
+            await self._build(frame, found.frame, (), until)
             return
         taken = await self.ingest.take(found.frame, source.offers[frame.dataset.name], now=self.now())
         known.hold(taken.accepted, taken.turned_down)
         seen.news += len(taken.accepted)
         seen.refused += sum(taken.refused.values())
         seen.last_news = self.now()
-        await self._build(frame, taken.accepted, taken.turned_down)
+        await self._build(frame, taken.accepted, taken.turned_down, until)
 
-    async def _build(self, shown: Frame, stored: Frame, turned_down: Sequence[Frame]) -> None:
+    async def _build(self, shown: Frame, stored: Frame, turned_down: Sequence[Frame], until: datetime | None) -> None:
         """Count quotes into their bars, and store the bars that are complete by that."""
         if not self.bars or shown.dataset != QUOTE:
             return
@@ -176,7 +187,7 @@ class Collector:
         rows = shown.rows
         for refused in turned_down:  # what nobody took was not seen
             rows = rows.filter(pc.invert(pc.is_in(rows.column("symbol"), refused.rows.column("symbol"))))
-        self._minutes.look(rows, self.now())
+        self._minutes.look(rows, until or self.now())
         if not len(stored):
             return
         done = self._minutes.take(stored)
@@ -196,7 +207,7 @@ class Collector:
             log.warning("bars.unsaved", reason=str(exc), instead="a restart now would leave out the minute under way")
 
     def _failed(self, source: Source, wanted: Dataset, exc: IngestError) -> None:
-        reason = f"{outcome_of(exc)}: {exc}"
+        reason, now = f"{outcome_of(exc)}: {exc}", self.now()
         held = self._resting.get((source.name, ""))
         rests = (source.name, "")
         length = held.length if held is not None else _FIRST_REST
@@ -204,12 +215,12 @@ class Collector:
             case Limited():
                 names = [n for n, s in self.sources.items() if isinstance(exc, Banned) and s.family == source.family]
                 for name in names or [source.name]:
-                    self._resting[name, ""] = _Rest(exc.until, reason)
+                    self._resting[name, ""] = _Rest(exc.until, reason, now)
             case Denied() | Unsupported():
                 rests = (source.name, wanted.name)
-                self._resting[rests] = _Rest(self.now() + _DENIED_REST, reason)
+                self._resting[rests] = _Rest(now + _DENIED_REST, reason, now)
             case _:
-                self._resting[rests] = _Rest(self.now() + length, reason, min(length * 2, _LONGEST_REST))
+                self._resting[rests] = _Rest(now + length, reason, now, min(length * 2, _LONGEST_REST))
         log.warning("source.rested", source=source.name, reason=reason, until=self._resting[rests].until)
 
 

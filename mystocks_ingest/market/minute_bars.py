@@ -7,6 +7,7 @@ What polling cannot see is defined here, and nothing else is left out:
   somebody looked between its last trade and the next bar's first.
 - Its high and low are those of the prices seen and of the day's own extremes that are new; what lies between is not known.
 - The auction counts into the bar 09:31.
+- An answer for the whole market is a look at the moment of its newest trade: a server that stands still shows nothing.
 - A bar whose beginning or end nobody looked at for longer than a bar is not given out: half a bar looks like a whole one.
   It is missing then, and a vendor's own can fill the gap.
 """
@@ -100,20 +101,23 @@ class MinuteBars:
         counts = label == np.abs(held["label"][place])  # a late quote of an older minute changes nothing
         at = place[counts]
         held["label"][at], held["blind"][at] = label[counts], 0
-        high, low = self._new_extremes(rows, place, blind)
+        high, low = self._new_extremes(rows, place, blind & newer)
         real["high"][at] = np.maximum(real["high"][at], np.fmax(last, high)[counts])
         real["low"][at] = np.minimum(real["low"][at], np.fmin(last, low)[counts])
         real["close"][at], real["volume"][at], real["amount"][at] = last[counts], volume[counts], amount[counts]
         return done
 
-    def _new_extremes(self, rows: pa.RecordBatch, place: Integers, blind: Marks) -> tuple[_Prices, _Prices]:
-        """The day's high and low where they are new since the quote before, NaN elsewhere; they are known from now."""
+    def _new_extremes(self, rows: pa.RecordBatch, place: Integers, old: Marks) -> tuple[_Prices, _Prices]:
+        """The day's high and low where they are new since the quote before, NaN elsewhere; they are known from now.
+
+        ``old``: those that may be of an earlier minute count nowhere.
+        """
         high, low = _numbers(rows, "high"), _numbers(rows, "low")
         known_high, known_low = self._real["day_high"][place], self._real["day_low"][place]
         higher, lower = high > known_high, (low > 0) & ((low < known_low) | (known_low == 0))
         self._real["day_high"][place] = np.maximum(high, known_high)
         self._real["day_low"][place] = np.where(lower, low, known_low)
-        return np.where(higher & ~blind, high, np.nan), np.where(lower & ~blind, low, np.nan)
+        return np.where(higher & ~old, high, np.nan), np.where(lower & ~old, low, np.nan)
 
     def flush(self, before: datetime) -> Frame | None:
         """The bars under way that end at ``before`` (aware) or earlier, once their end was seen.
@@ -175,6 +179,29 @@ class MinuteBars:
         self._whole = {name: wider(values, count, _WHOLE[name]) for name, values in self._whole.items()}
         self._real = {name: wider(values, count, _REAL[name]) for name, values in self._real.items()}
         return places
+
+
+def shown_until(rows: pa.RecordBatch, now: datetime) -> datetime:
+    """Up to when ``rows`` (quotes of the whole market) show what happened, at ``now`` (aware) at the latest.
+
+    While the exchange trades some symbol does every few seconds. It rests at lunch and from 14:57 until the closing
+    auction gives its prices: then what shows the last minute before is up to date.
+    """
+    newest = instants_of(rows.column("ts")).max(initial=0)
+    at = np.array([_ms(now)])
+    if newest >= at[0] - _STANDS_STILL_MS:
+        return now
+    begun = 0
+    for start, end in _CONTINUOUS:
+        first, last = (int(_midnight(at)[0]) + minute * 60_000 for minute in (start, end))
+        if first < at[0] <= last:
+            return min(now, datetime.fromtimestamp(newest / 1000, now.tzinfo))
+        begun = last if at[0] > last else begun
+    return now if newest >= begun - 60_000 else datetime.fromtimestamp(newest / 1000, now.tzinfo)
+
+
+_STANDS_STILL_MS = 10_000
+_CONTINUOUS = (sessions.MORNING, (sessions.AFTERNOON[0], sessions.AFTERNOON[1] - 3))
 
 
 def _ms(moment: datetime) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -284,3 +285,25 @@ async def test_polled_trades_are_stored_once_each_with_numbers_that_stay(tmp_pat
         assert {r["seq"] for r in ours} == {0, 1}
         seen = f.collector.figures["tick"]
         assert (seen.rows, seen.news) == (offered, len(truth))
+
+
+async def test_a_symbol_that_does_not_trade_or_fails_costs_the_others_no_trades(tmp_path: Path) -> None:
+    async with floor(tmp_path, "akshare") as f:
+        market, day = f.sim.market, f.sim.market.last_day
+        traded = [s for s in ("600000.SH", "000001.SZ") if market.ticks(s, day).num_rows]
+        stocks = [str(market.listing.symbols[n]) for n in market.kind("stock")]
+        quiet = next(s for s in stocks if not market.ticks(s, day).num_rows and s[:1] in "036")
+        symbols = tuple(Symbol(s) for s in (traded[0], quiet, traded[1]))
+        await f.at("10:00:00")
+        assert await f.collector.poll(TICK, order=("akshare",), symbols=symbols) == ""
+        assert {str(r["symbol"]) for r in await f.stored("tick")} == set(traded)
+        moment = await f.at("10:30:00")
+        await f.sim.fault("akshare", "garbage", times=3, match="eastmoney/details")
+        said = await f.collector.poll(TICK, order=("akshare",), symbols=symbols)
+        assert f"1 of 3 symbols could not be had, such as {traded[0]}" in said
+        assert f.collector.resting == {}
+        held = Counter(str(r["symbol"]) for r in await f.stored("tick"))
+        assert held[traded[1]] == market.ticks(traded[1], day, until=moment).num_rows
+        assert await f.collector.poll(TICK, order=("akshare",), symbols=symbols) == ""
+        held = Counter(str(r["symbol"]) for r in await f.stored("tick"))
+        assert held == {s: market.ticks(s, day, until=moment).num_rows for s in traded}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mystocks_ingest.market.datasets import QUOTE, TICK
 from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.market.live import Latest, News, Trades
-from mystocks_ingest.market.minute_bars import FROM_QUOTES, MinuteBars
+from mystocks_ingest.market.minute_bars import FROM_QUOTES, MinuteBars, shown_until
 from mystocks_ingest.market.sessions import ZONE, label_of
 
 
@@ -238,6 +238,21 @@ def test_bars_go_on_after_a_restart_within_the_minute_and_leave_it_out_after_a_l
         assert gap(bars, quotes(("A", at(moment), 10.2, 360), high=10.5, low=9.9)) is None
         rows = table([flushed(bars, at(moment) + timedelta(seconds=20))])
         assert [(label, first, high, low, volume) for _, label, first, high, low, _, volume, _ in rows] == made
+
+
+def test_a_whole_market_that_stands_still_is_no_look_but_at_lunch_and_before_the_closing_auctions_prices():
+    def until(newest: str, now: str) -> str:
+        frame = quotes(("A", at(newest), 10.0, 100), ("B", at("09:25:00"), 10.0, 100))
+        return f"{shown_until(frame.rows, at(now)).astimezone(ZONE):%H:%M:%S}"
+
+    assert until("10:00:55", "10:01:03") == "10:01:03"
+    assert until("10:00:20", "10:05:10") == "10:00:20", "the vendor's server hangs"
+    assert until("09:25:00", "09:29:59") == "09:29:59"
+    assert until("11:29:58", "12:10:00") == "12:10:00"
+    assert until("10:40:00", "12:10:00") == "10:40:00"
+    assert until("14:57:00", "14:59:40") == "14:59:40"
+    assert until("14:20:00", "15:00:40") == "14:20:00"
+    assert until("15:00:00", "20:00:00") == "20:00:00"
 
 
 def test_an_extreme_of_the_day_between_two_polls_is_in_the_bar():

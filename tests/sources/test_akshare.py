@@ -339,6 +339,40 @@ async def test_trades_of_one_second_are_numbered_and_what_the_auction_only_shows
     assert [r["volume"] for r in rows] == [5000, 200, 300, 100]
 
 
+@pytest.mark.parametrize("nothing", [{"details": []}, None], ids=["no trades", "no data"])
+async def test_a_symbol_that_did_not_trade_has_no_rows_and_costs_the_others_none(sites, source, nothing):
+    def answer(query):
+        data = nothing if query["secid"] == "0.000001" else {"details": ["09:30:00,10.0,2,1,2"]}
+        return "data: " + json.dumps({"data": data}) + "\n\n"
+
+    sites.answers[TICKS_EM] = answer
+    day = Window(date(2024, 1, 5), date(2024, 1, 6))
+    rows, _ = await fetch(source(), "tick", "600000.SH", "000001.SZ", "600001.SH", window=day)
+    assert [r["symbol"] for r in rows] == ["600000.SH", "600001.SH"]
+    assert [q["secid"] for q in sites.queries] == ["1.600000", "0.000001", "1.600001"], "it is no failure to repeat"
+
+
+async def test_one_symbols_failure_is_raised_after_the_others_rows(sites, source):
+    def answer(query):
+        whole = "data: " + json.dumps({"data": {"details": ["09:30:00,10.0,2,1,2"]}}) + "\n\n"
+        return whole[:20] if query["secid"] == "0.000001" else whole
+
+    sites.answers[TICKS_EM] = answer
+    day = Window(date(2024, 1, 5), date(2024, 1, 6))
+    wanted = tuple(parse(s) for s in ("000001.SZ", "600000.SH", "430047.BJ", "600001.SH"))
+    rows = []
+
+    async def gather():
+        async for frame in source().fetch(Request(dataset("tick"), day, wanted)):
+            rows.extend(frame.rows.to_pylist())
+
+    with pytest.raises(Malformed, match=r"1 of 4 symbols could not be had, such as 000001\.SZ"):
+        await gather()
+    assert {r["symbol"] for r in rows} == {"600000.SH", "430047.BJ", "600001.SH"}
+    with pytest.raises(Malformed):
+        await fetch(source(), "tick", "000001.SZ", window=day)
+
+
 def tencent(pages):
     def answer(query):
         number = int(query["p"])

@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import Unsupported
+from mystocks_ingest.errors import IngestError, Malformed, Unsupported
 from mystocks_ingest.market import symbols
 from mystocks_ingest.market.datasets import ADJ_FACTOR, QUOTE, TICK
-from mystocks_ingest.market.frames import Frame, Request, Window
+from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.market.layout import empty, normalize, where, within
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.akshare.families import AUCTION, FAMILIES, Family, Question
@@ -61,7 +61,31 @@ class Akshare:
         self._lane = Lane(family.name, setup=Setup(_PREPARE, {"endpoint": endpoint}))
 
     async def fetch(self, request: Request) -> AsyncIterator[Frame]:
-        """As Source.fetch. Zero rows are a frame without rows: whether that can be, the caller knows."""
+        """As Source.fetch. Zero rows are a frame without rows: whether that can be, the caller knows.
+
+        What one symbol's answer lacks costs the others nothing: it is raised after theirs.
+        """
+        failed: dict[Symbol, IngestError] = {}
+        for part in self._parts(request):
+            try:
+                async for frame in self._answers(part):
+                    yield frame
+            except (Malformed, Unsupported) as exc:
+                if part == request:
+                    raise
+                failed[part.symbols[0]] = exc
+        if failed:
+            symbol, first = next(iter(failed.items()))
+            count = f"{len(failed)} of {len(request.symbols)} symbols"
+            raise type(first)(f"{count} could not be had, such as {symbol}: {first}") from first
+
+    def _parts(self, request: Request) -> list[Request]:
+        """The request symbol by symbol, where the vendor is asked so."""
+        if len(request.symbols) < 2 or self._family.at_once(request):
+            return [request]
+        return [replace(request, symbols=(symbol,)) for symbol in request.symbols]
+
+    async def _answers(self, request: Request) -> AsyncIterator[Frame]:
         for question in self._questions(request):
             answer = await self._ask(question)
             fetched_at = self._clock()
@@ -73,7 +97,7 @@ class Akshare:
 
     def calls(self, request: Request) -> int:
         """As Source.calls."""
-        return sum(question.calls for question in self._questions(request))
+        return sum(question.calls for part in self._parts(request) for question in self._questions(part))
 
     async def probe(self) -> None:
         """As Source.probe."""

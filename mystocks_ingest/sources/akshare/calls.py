@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -30,12 +30,16 @@ _LONGEST_CLOSURE = 30  # days
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One request and what came of it: a status and a body (None when streamed), or an error."""
+    """One request and what came of it: a status and a body (None when streamed), or an error.
+
+    ``lines``: of a streamed answer, those that were read so far.
+    """
 
     url: str
     status: int
     body: bytes | None
     error: str = ""
+    lines: list[bytes] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -47,9 +51,10 @@ class Exchange:
         return self.body is not None and self.body.lstrip()[:1] == b"<"
 
     def json(self) -> Any:
-        """The body as JSON, None when it is none."""
+        """The body, or a stream's first event, as JSON; None when it is none."""
+        streamed = next((line.removeprefix(b"data:") for line in self.lines if line.startswith(b"data:")), b"")
         try:
-            return json.loads(self.body or b"")
+            return json.loads(self.body or streamed)
         except ValueError:
             return None
 
@@ -81,11 +86,25 @@ def prepare(endpoint: str | None) -> None:
             _exchanges.append(Exchange(asked, 0, None, f"{type(exc).__name__}: {exc}"))
             raise
         _exchanges.append(Exchange(asked, response.status_code, body))
+        if body is None:
+            _overhear(response, _exchanges[-1].lines)
         return response
 
     HTTPAdapter.send = watched  # type: ignore[method-assign]
     if endpoint:
         _accept_plain_sina()
+
+
+def _overhear(response: Any, lines: list[bytes]) -> None:
+    """Keep the lines that akshare reads of a stream; the stream itself may never end."""
+    read = response.iter_lines
+
+    def iter_lines(*args: Any, **kwargs: Any) -> Iterator[bytes]:
+        for line in read(*args, **kwargs):
+            lines.append(line)
+            yield line
+
+    response.iter_lines = iter_lines
 
 
 def _accept_plain_sina() -> None:
@@ -131,7 +150,8 @@ def call(function: str, arguments: Mapping[str, Any]) -> tuple[pd.DataFrame, dic
 def _says_nothing(exc: Exception) -> bool:
     """Whether the function failed only because the server had no rows to give.
 
-    Eastmoney answers ``data: null`` or an empty list for an unknown symbol, a delisted one and an empty window.
+    Eastmoney answers ``data: null`` or an empty list for an unknown symbol, a delisted or suspended one and an empty
+    window.
     Whether that can be is for the caller to say, who knows the calendar.
     """
     if not _exchanges or _exchanges[-1].failed:
@@ -142,7 +162,7 @@ def _says_nothing(exc: Exception) -> bool:
     if not isinstance(answer, dict) or "data" not in answer:
         return False
     data = answer["data"]
-    return data is None or any(isinstance(data, dict) and data.get(k) == [] for k in ("klines", "trends"))
+    return data is None or any(isinstance(data, dict) and data.get(k) == [] for k in ("klines", "trends", "details"))
 
 
 def _reason(function: str, exc: Exception) -> IngestError:

@@ -51,6 +51,11 @@ class Family:
     deadline: float = 60.0
     spacing: float = 1.0  # least seconds between two calls
 
+    def at_once(self, request: Request) -> bool:
+        """Whether one snapshot of the whole market answers a request for many symbols."""
+        offer = self.offers.get(request.dataset.name)
+        return offer is not None and "stock" in offer.whole_market and len(request.symbols) >= _SPOT_FROM
+
 
 def _inclusive(request: Request, form: str) -> tuple[str, str]:
     return request.window.start.strftime(form), request.window.last.strftime(form)
