@@ -19,6 +19,7 @@ import click
 
 from mystocks_ingest.cli import as_typed
 from mystocks_ingest.cli.arguments import as_json
+from mystocks_ingest.cli.printing import document, table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,8 +47,12 @@ class Shown:
 
 
 @click.command()
+@click.option("--live", is_flag=True, help="The service through a simulated trading day.")
+@click.option(
+    "--speed", type=click.FloatRange(1, 2000), help="With --live: how many times as fast as a real day (150)."
+)
 @as_json
-def demo(*, json: bool) -> int:
+def demo(*, live: bool, speed: float | None, json: bool) -> int:
     """Show the whole way of a row on a simulated market: no account, no network.
 
     A second run finds everything stored and fetches nothing.
@@ -57,6 +62,10 @@ def demo(*, json: bool) -> int:
     from mystocks_ingest.sim.server import SimConfig
 
     real = process.settings()
+    if live:
+        return _day(real, speed, json=json)
+    if speed is not None:
+        raise click.UsageError("--speed is for --live")
     config = SimConfig(stocks=STOCKS, sessions=SESSIONS)
     folder = real.state_dir / "demo"
     _stay_on_this_machine()
@@ -71,6 +80,29 @@ def demo(*, json: bool) -> int:
     _show_rows(shown.rows)
     _advise(shown, folder)
     return shown.report.exit_code
+
+
+def _day(real: Settings, speed: float | None, *, json: bool) -> int:
+    from mystocks_ingest.cli import demo_day, process
+    from mystocks_ingest.sim.server import SimConfig, running
+
+    folder = real.state_dir / "demo-live"
+
+    async def work() -> demo_day.Day:
+        async with running(SimConfig(stocks=demo_day.STOCKS, sessions=demo_day.SESSIONS, live=True, speed=0)) as sim:
+            return await demo_day.lived(_simulated(real, folder, sim), sim, speed=speed or demo_day.SPEED, json=json)
+
+    _stay_on_this_machine()
+    day = process.run(work())
+    if json:
+        document(day)
+    else:
+        table(("dataset", "rows stored"), day.rows.items(), right=("rows stored",))
+        click.echo(f"the last quote is the published close of {day.agree} stocks of {day.agree + day.differ}")
+        _type_next(
+            [(f"MYSTOCKS_STATE_DIR={shlex.quote(str(folder))} {as_typed()} read bar_1m", "bars built from quotes")]
+        )
+    return 3 if day.differ or not day.agree else 0
 
 
 async def _demo(real: Settings, folder: Path, config: SimConfig, watch: Watch) -> Shown:
@@ -174,8 +206,6 @@ def _add(total: Report, part: Report) -> None:
 
 
 def _show_rows(rows: pa.Table) -> None:
-    from mystocks_ingest.cli.printing import table
-
     names = ["symbol", "trade_date", "open", "high", "low", "close", "volume", "amount", "source"]
     table(
         names,
@@ -188,12 +218,16 @@ def _show_rows(rows: pa.Table) -> None:
 def _advise(shown: Shown, folder: Path) -> None:
     with_store = f"MYSTOCKS_STATE_DIR={shlex.quote(str(folder))} {as_typed()}"
     symbol = shown.rows.column("symbol")[0].as_py() if shown.rows.num_rows else "600000.SH"
-    lines: Iterable[tuple[str, str]] = (
+    lines = (
         (f"{as_typed()} demo", "again: everything is stored, nothing is fetched"),
         (f"{with_store} read bar_1d {symbol} --adjust back", "any bars of the demo"),
         (f"{with_store} dead-letters list", "the rows that were refused, and why"),
         (f"{as_typed()} backfill --dry-run", "what a real history would cost"),
     )
+    _type_next(lines)
+
+
+def _type_next(lines: Iterable[tuple[str, str]]) -> None:
     click.echo("What to type next:")
     width = max(len(command) for command, _ in lines)
     for command, meaning in lines:
