@@ -43,6 +43,11 @@ chaos: $(ready) ## the long proofs: kill -9 of the program, its lanes and each d
 faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, rows wrong; a table
 	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_fault_matrix.py
 
+.PHONY: outages
+outages: $(ready) ## each database and vendor stopped, hung, slowed, answering errors; disk, spool, clock, names; ONLY=word; a table
+	@sh tests/servers/install.sh
+	@$(guarded) ONLY="$(ONLY)" $(python) -m pytest -q -s -m long tests/chaos/test_outage_matrix.py
+
 .PHONY: deliveries
 deliveries: $(ready) ## the long proofs of both ways in: Redis streams and HTTP, killed between durable and acknowledged
 	@$(guarded) $(python) -m pytest -q -s -m long tests/daemon/test_deliveries.py

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     sink_patience_seconds: float = Field(
         600.0, alias="MYSTOCKS_SINK_PATIENCE", ge=0
     )  # how long a backfill waits for one
+    spool_megabytes: int = Field(2048, alias="MYSTOCKS_SPOOL_MB", ge=1)  # of rows that wait for databases, at most
     http_host: str = Field("127.0.0.1", alias="MYSTOCKS_HTTP_HOST")
     http_port: int = Field(8480, alias="MYSTOCKS_HTTP_PORT", ge=0, le=65535)  # 0: one that is free
     http_tokens: SecretStr | None = Field(None, alias="MYSTOCKS_HTTP_TOKENS")  # SHA-256 of each, or a file of them

@@ -66,8 +66,9 @@ class SpooledSink:
 
     @property
     def away(self) -> Mapping[str, str]:
-        """The stores that do not take rows, and what they said."""
-        return dict(self._why)
+        """The stores that do not take rows, or not those of a table, and what they said."""
+        held = {self._tables[target].database_type.store: why for target, why in self._held.items()}
+        return held | self._why
 
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Raises Rejected as the sink does, and Unavailable only where a required table's spool is full."""
@@ -80,7 +81,10 @@ class SpooledSink:
                     await self._sink.write(table, rows)
             except (Unavailable, TimeoutError) as exc:
                 self._missed(store, exc)
+            except ConfigError as exc:  # a right, a password, a table that is gone: it is mended there, not in the rows
+                self._hold(table, exc)
             else:
+                self._held.pop(target, None)
                 return
             finally:
                 self._fresh[store] -= 1
@@ -100,15 +104,21 @@ class SpooledSink:
                 group.create_task(self._drain(store), name=f"drain:{store}")
 
     async def _keep(self, table: Table, rows: pa.RecordBatch) -> None:
+        """Into the spool; a full one lets best-effort rows go: this table's own, or any for one that is required."""
         target = str(table)
-        try:
-            await self._backlog.put(target, rows)
-        except Unavailable:
-            if table.route is Route.REQUIRED or not await self._backlog.drop_oldest(
-                target, least_bytes=2 * rows.nbytes
-            ):
-                raise
-            await self._backlog.put(target, rows)
+        losers = [target]
+        if table.route is Route.REQUIRED:
+            losers = [other for other, t in self._tables.items() if t.route is not Route.REQUIRED]
+        while True:
+            try:
+                await self._backlog.put(target, rows)
+            except Unavailable:
+                while losers and not await self._backlog.drop_oldest(losers[0], least_bytes=2 * rows.nbytes):
+                    losers.pop(0)
+                if not losers:
+                    raise
+            else:
+                break
         self._filled.set()
 
     def _patience(self, store: str) -> float:
@@ -148,12 +158,15 @@ class SpooledSink:
         try:
             await self._home(table, target)
         except (Drifted, ConfigError) as exc:
-            if self._held.get(target) != str(exc):
-                self._held[target] = str(exc)
-                log.warning("rows.held", table=table.name, reason=str(exc))
+            self._hold(table, exc)
             return False
         self._held.pop(target, None)
         return True
+
+    def _hold(self, table: Table, exc: Exception) -> None:
+        if self._held.get(str(table)) != str(exc):
+            self._held[str(table)] = str(exc)
+            log.warning("rows.held", table=table.name, reason=str(exc))
 
     async def _home(self, table: Table, target: str) -> None:
         """One batch of a table. Raises Unavailable."""

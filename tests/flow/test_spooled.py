@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mystocks_ingest.errors import Rejected, Unavailable
+from mystocks_ingest.errors import ConfigError, Drifted, Rejected, Unavailable
 from mystocks_ingest.flow.spooled import Pace, SpooledSink
 from mystocks_ingest.market.datasets import BAR_1D, dataset
 from mystocks_ingest.ports import Query, Sink
@@ -34,6 +34,7 @@ class Gate:
     sink: Sink
     shut: bool = False
     hang: bool = False
+    barred: Exception | None = None  # what is said of bars, while ticks are taken
     order: list[tuple[str, int]] = field(default_factory=list)
     name: str = "gate"
 
@@ -42,6 +43,8 @@ class Gate:
             await asyncio.sleep(60)
         if self.shut:
             raise Unavailable("the door is shut")
+        if self.barred is not None and table is BARS:
+            raise self.barred
         if table is BARS and 13.0 in rows.column("close").to_pylist():
             raise Rejected("nothing closes at 13")
         await self.sink.write(table, rows)
@@ -72,7 +75,9 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, *, bars: Table = BARS, most_bytes: int = 1 << 30) -> AsyncIterator[House]:
+async def house(
+    folder: Path, *, bars: Table = BARS, ticks: Table = TICKS, most_bytes: int = 1 << 30
+) -> AsyncIterator[House]:
     buried: list[str] = []
 
     async def bury(table: Table, rows: pa.RecordBatch, reasons: Sequence[str]) -> None:
@@ -80,8 +85,8 @@ async def house(folder: Path, *, bars: Table = BARS, most_bytes: int = 1 << 30) 
         buried.extend(f"{table.name}: {reason}" for reason in reasons)
 
     async with EmbeddedDatabase(folder) as database, Spool(folder, most_bytes=most_bytes) as spool:
-        gate = Gate(await EmbeddedSink.opened(database, [BARS, TICKS]))
-        sink = SpooledSink(gate, spool, [bars, TICKS], bury, QUICK)
+        gate = Gate(await EmbeddedSink.opened(database, [BARS, ticks]))
+        sink = SpooledSink(gate, spool, [bars, ticks], bury, QUICK)
         draining = asyncio.create_task(sink.drain())
         yield House(gate, spool, sink, buried)
         draining.cancel()
@@ -186,3 +191,54 @@ async def test_a_full_spool_stops_required_rows_and_lets_the_oldest_best_effort_
         days = [day for day, _ in await h.closes()]
         assert 0 < dropped < 50
         assert days == [date(2024, 1, 1) + timedelta(n) for n in range(dropped, 50)], "the oldest were dropped"
+
+
+async def test_rows_of_a_table_that_lacks_a_right_wait_and_follow_once_it_is_granted(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.barred = ConfigError("the user may not INSERT")
+        for day in range(3):
+            await h.sink.write(BARS, bars(day, 10.0))
+        await h.sink.write(TICKS, tick(1))
+        assert h.gate.order == [("tick", 1)], "other tables of the store are served"
+        assert list(h.sink.away.values()) == ["the user may not INSERT"]
+        h.gate.barred = None
+        await h.emptied()
+        assert len(await h.closes()) == 3
+
+
+async def test_spooled_rows_of_a_table_that_drifted_meanwhile_are_held_and_go_home_once_it_is_mended(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        await h.sink.write(BARS, bars(0, 10.0))
+        await h.sink.write(TICKS, tick(1))
+        h.gate.barred = Drifted("bar_1d has no column volume")
+        h.gate.shut = False
+        async with asyncio.timeout(10):
+            while h.spool.holds(str(TICKS)) or "volume" not in "".join(h.sink.away.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert h.spool.levels[str(BARS)].rows == 1, "they wait, and hold up nobody else's"
+        h.gate.barred = None
+        await h.emptied()
+        assert await h.closes() == [(date(2024, 1, 1), 10.0)]
+    assert h.buried == []
+
+
+async def test_in_a_full_spool_best_effort_rows_make_room_for_those_of_a_required_table(tmp_path: Path) -> None:
+    easy = replace(TICKS, route=Route.BEST_EFFORT)
+    async with house(tmp_path, ticks=easy, most_bytes=20_000) as h:
+        h.gate.shut = True
+        number = 0
+        while h.spool.bytes < 18_000:
+            await h.sink.write(easy, tick(number))
+            number += 1
+        for day in range(8):
+            await h.sink.write(BARS, bars(day, 10.0))
+        dropped = h.spool.levels[str(easy)].dropped_rows
+        assert dropped > 0
+        h.gate.shut = False
+        await h.emptied()
+        assert len(await h.closes()) == 8
+        kept = sorted(n for name, n in h.gate.order if name == "tick")
+        assert kept == list(range(dropped, number)), "the oldest went, and each is counted"

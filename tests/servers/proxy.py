@@ -29,6 +29,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._left: int | None = None
+        self._late_seconds = 0.0
         self._at_limit = self._sever
         self.host = "127.0.0.1"
         self.port = 0
@@ -67,6 +68,10 @@ class Proxy:
     def flow(self) -> None:
         """Pass on again what was held back."""
         self._do(self._start_flow)
+
+    def slow(self, seconds: float) -> None:
+        """Each answer comes so much later from now on; 0: as it is."""
+        self._late_seconds = seconds
 
     def sever_after(self, sent_bytes: int) -> None:
         """Once the client has sent so many more bytes, reset every connection: it ends amid a batch."""
@@ -149,6 +154,8 @@ class Proxy:
                     self._left = None
                     self._at_limit()
                     await self._flowing.wait()
+            if not counted and self._late_seconds:
+                await asyncio.sleep(self._late_seconds)
             for old, new in self._instead.items():
                 read = read.replace(old, new)
             writer.write(read)
