@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from mystocks_ingest.errors import Outcome
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.schema.diff import Dialect
+from mystocks_ingest.schema.paces import Pace
 from mystocks_ingest.schema.structure import TableShape
 from mystocks_ingest.schema.tables import Database, Table
 
@@ -92,6 +93,15 @@ class Source(Protocol):
 
     async def aclose(self) -> None:
         """End the lanes; never raises."""
+        ...
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A source whose budget may change while it is open; one of a third party need not be."""
+
+    def pace(self, pace: Pace) -> None:
+        """Keep to ``pace`` from the next call on; what was called counts in the new windows."""
         ...
 
 

@@ -36,6 +36,7 @@ from mystocks_ingest.logs import trace, traced
 from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
 from mystocks_ingest.market.calendar import Calendar
+from mystocks_ingest.market.checks import Context, Quality
 from mystocks_ingest.market.datasets import ADJ_FACTOR, CALENDAR, INSTRUMENT, Dataset
 from mystocks_ingest.market.frames import Frame, Symbol, Window
 from mystocks_ingest.market.instruments import Instruments
@@ -48,8 +49,9 @@ from mystocks_ingest.monitor.runs import Runs
 from mystocks_ingest.monitor.server_log import ServerLog
 from mystocks_ingest.monitor.spool import FILE as SPOOL
 from mystocks_ingest.monitor.spool import Spool
-from mystocks_ingest.ports import Operations, Query, Run, SchemaTarget, Sink, Source
+from mystocks_ingest.ports import Operations, Paced, Query, Run, SchemaTarget, Sink, Source
 from mystocks_ingest.schema import tables
+from mystocks_ingest.schema.paces import Pace
 from mystocks_ingest.schema.tables import Database, Route, Table, Tables
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink, EmbeddedTarget
@@ -95,7 +97,10 @@ class Service:
     database: EmbeddedDatabase
     writers: dict[Table, Writer] = field(default_factory=dict)
     around: Around = field(default_factory=Nobody)
+    quality: Quality = field(default_factory=Quality)
     _sources: dict[str, Source] = field(default_factory=dict)
+    _unwrapped: dict[str, Source] = field(default_factory=dict)
+    _paces: Mapping[str, Pace] | None = None
 
     @property
     def log(self) -> MonitorLog:
@@ -110,8 +115,23 @@ class Service:
     def source(self, name: str) -> Source:
         """The source, opened on first use. Raises ConfigError for an unknown one."""
         if name not in self._sources:
-            self._sources[name] = self.around.source(sources.open_source(name, self.settings, now=self.now))
+            if self._paces is None:
+                self._paces = sources.paces_of(self.settings)
+            opened = sources.open_source(name, self.settings, now=self.now, paces=self._paces)
+            self._unwrapped[name] = opened
+            self._sources[name] = self.around.source(opened)
         return self._sources[name]
+
+    def pace(self, paces: Mapping[str, Pace]) -> None:
+        """Other paces from now on, for the sources that are open too."""
+        self._paces = paces
+        for name, source in self._unwrapped.items():
+            if isinstance(source, Paced):
+                source.pace(paces.get(name, Pace()))
+
+    def judged(self, context: Callable[[], Context]) -> Callable[[], Context]:
+        """``context`` with the user's own rules as they are by then."""
+        return lambda: replace(context(), quality=self.quality)
 
     async def calendar(self) -> Calendar:
         """The stored trading calendar. Raises ConfigError when none is stored yet."""
@@ -164,7 +184,7 @@ class Service:
         reference = Reference(self.sink, self.journal, self.tables, self.now)
         async with self.runs.told(Run(uuid.uuid4().hex[:12], "replay", self.now())) as telling:
             await reference.recall()
-            context = reference.context()
+            context = self.judged(reference.context)()
             done = await replay(choice, journal=self.journal, context=context, tables=self.tables, sink=self.sink)
             telling.detail |= {"rows": done.stored.total(), "refused": done.refused.total()}
             telling.status = "complete"
@@ -187,7 +207,7 @@ class Service:
                 self.tables,
                 writers,
                 self.journal,
-                reference.context,
+                self.judged(reference.context),
                 run_id,
                 Witness(sink, self.tables),
                 self.around.taken,
@@ -250,6 +270,12 @@ async def monitored(settings: Settings, *, now: Clock) -> AsyncIterator[MonitorL
         if "mysql" not in settings.stores.split(","):
             embedded = await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
         yield await stack.enter_async_context(log_of(settings, embedded, now=now))
+
+
+def quality_of(described: Tables) -> Quality:
+    """The rules that the table file adds to the checks."""
+    rules = described.document.data_quality_rules
+    return Quality(rules.required_columns, rules.ranges)
 
 
 def described(settings: Settings, file: Path | None = None) -> tuple[Tables, dict[str, list[Table]]]:
@@ -335,6 +361,7 @@ async def opened(
             opening |= {name: await stack.enter_async_context(way()) for name, way in ways.items()}
         around = around or Nobody()
         stores = Stores({name: around.sink(name, sink) for name, sink in opening.items()}, start.blocked)
-        service = Service(settings, desired, stores, journal, runs, now, database, around=around)
+        rules = quality_of(desired)
+        service = Service(settings, desired, stores, journal, runs, now, database, around=around, quality=rules)
         stack.push_async_callback(service._close)  # noqa: SLF001 - the service's own life
         yield service

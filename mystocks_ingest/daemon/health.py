@@ -91,8 +91,8 @@ def _spool(daemon: Daemon) -> Part:
 
 def _jobs(daemon: Daemon, now: datetime) -> Iterator[Part]:
     """Jobs of the day: how the last run ended. A file that was not taken over counts as one."""
-    if daemon.jobs_refused:
-        yield Part("jobs.yaml", Kind.JOB, State.DEGRADED, daemon.jobs_refused)
+    for file, why in daemon.refused.items():
+        yield Part(file, Kind.JOB, State.DEGRADED, why)
     for entry in daemon.schedule.entries:
         paused = daemon.schedule.paused(entry)
         if entry.live and not paused:

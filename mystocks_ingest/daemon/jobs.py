@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,15 +9,10 @@ from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.flow.schedule import Memory
 from mystocks_ingest.flow.universe import members
-from mystocks_ingest.logs import get
 from mystocks_ingest.market.datasets import DATASETS
 from mystocks_ingest.schema import jobs
 from mystocks_ingest.schema.jobs import JobEntry
 from mystocks_ingest.service import Service
-
-log = get("jobs")
-
-_LOOK_SECONDS = 2.0
 
 
 def path(folder: Path) -> Path:
@@ -52,37 +46,6 @@ def take_over(daemon: Daemon, entries: Sequence[JobEntry]) -> None:
     fetched = {name for e in entries if not e.live and not daemon.schedule.paused(e) for name in e.datasets}
     daemon.collector.bars = "quote" in live and "bar_1m" not in fetched
     daemon.schedule.replace_entries(entries)
-
-
-async def watch(daemon: Daemon) -> None:
-    """Take the file over when it changes or SIGHUP comes; one that is wrong is said, and the jobs stay as they were."""
-    file = path(daemon.service.settings.config_dir)
-    known = _stamp(file)
-    while True:
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await daemon.reload.wait()
-        except TimeoutError:
-            if _stamp(file) == known:
-                continue
-        daemon.reload.clear()
-        known = _stamp(file)
-        try:
-            take_over(daemon, read(daemon.service))
-        except (ConfigError, OSError) as exc:
-            daemon.jobs_refused = str(exc)
-            instead = "the service goes on with the jobs it had"
-            log.error("jobs.refused", reason=str(exc), instead=instead)  # noqa: TRY400 - a user's mistake, no defect
-        else:
-            daemon.jobs_refused = ""
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def line(entry: JobEntry, memory: Memory, *, paused: bool, running: bool, due: object = None) -> dict[str, object]:
@@ -119,7 +82,7 @@ async def answer(daemon: Daemon, request: Mapping[str, object]) -> Mapping[str, 
                         due=firing.at if firing is not None else None,
                     )
                 )
-            return {"jobs": lines, "refused": daemon.jobs_refused}
+            return {"jobs": lines, "refused": "; ".join(daemon.refused.values())}
         case "run":
             ended = await schedule.now(name)
             return {"name": name, "status": ended.status, "reason": ended.reason}

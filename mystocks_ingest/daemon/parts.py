@@ -35,7 +35,7 @@ class Wall:
 
 @dataclass
 class Daemon:
-    """``jobs_refused``: why the file of jobs as it stands now was not taken over; empty while it was."""
+    """``refused``: files that were not taken over as they stand now, and why."""
 
     service: Service
     spool: Spool
@@ -54,7 +54,7 @@ class Daemon:
     asked: set[asyncio.Task[None]] = field(default_factory=set)  # jobs that run because somebody asked for them
     stream: StreamConsumer | None = None  # where deliveries by Redis streams are on
     http_port: int = 0
-    jobs_refused: str = ""
+    refused: dict[str, str] = field(default_factory=dict)
     lag_seconds: float = 0.0  # the loop's longest delay in the last minute
     outages: dict[str, datetime] = field(default_factory=dict)  # by store: since when it has been away
     seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when

@@ -20,7 +20,7 @@ from functools import partial
 import pyarrow as pa
 
 from mystocks_ingest import control, service
-from mystocks_ingest.daemon import commands, jobs, notify
+from mystocks_ingest.daemon import commands, jobs, notify, reloading
 from mystocks_ingest.daemon.counted import CountedMemories, CountedWork
 from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.knowledge import Knowledge
@@ -150,7 +150,7 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
         backlog = MeteredSpool(spool, metrics, opened.written)
         front = SpooledSink(opened.sink, backlog, opened.written, _burial(opened), _PACE)
         witness = Witness(opened.sink, opened.tables)
-        context = knowledge.reference.context
+        context = opened.judged(knowledge.reference.context)
         ingest = Ingest(opened.tables, opened.writers, opened.journal, context, "live", witness, onlooker.taken)
         live: dict[str, Source] = {}
         collector = Collector(live, ingest, clock.now, memory=settings.state_dir / "bars.arrow")
@@ -172,6 +172,7 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
             onlooker,
             rounds,
         )
+        reloading.say_unheard(daemon)
         jobs.take_over(daemon, entries)
         known = await connections.enter_async_context(Known(settings.state_dir, now=clock.now))
         if settings.stream == "on":
@@ -206,7 +207,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
             group.create_task(daemon.rounds.run(), name="rounds"),
-            group.create_task(jobs.watch(daemon), name="jobs"),
+            group.create_task(reloading.watch(daemon), name="reloading"),
             group.create_task(control.serve(settings.state_dir, partial(commands.answer, daemon)), name="control"),
             group.create_task(notify.watchdog(), name="watchdog"),
             group.create_task(serve(app, settings.http_host, settings.http_port, bound=bound.set_result), name="http"),

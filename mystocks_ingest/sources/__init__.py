@@ -8,7 +8,8 @@ from mystocks_ingest.sources.registry import (
     layouts,
     names,
     open_source,
+    paces_of,
     preferred,
 )
 
-__all__ = ["BUILT_IN", "GROUP", "SECOND_OPINION", "chosen", "layouts", "names", "open_source", "preferred"]
+__all__ = ["BUILT_IN", "GROUP", "SECOND_OPINION", "chosen", "layouts", "names", "open_source", "paces_of", "preferred"]

@@ -11,7 +11,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,12 +23,14 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 from mystocks_ingest import logs
 from mystocks_ingest.errors import Banned, IngestError, Limited, Outcome, Retryable, Unavailable, outcome_of
 from mystocks_ingest.ports import Rate
+from mystocks_ingest.schema.paces import Calls, Pace
 from mystocks_ingest.sources.pacing_store import ALL, Closed, PacingStore, Used
 
 log = logs.get("pacing")
 
 PATIENCE_SECONDS = 75.0  # a minute's quota is waited for, an hour's is not
 _NOTE_SECONDS = 5.0  # how often a success is written down
+_STRIKES, _REST_SECONDS = 2, 1800.0  # of a breaker that the file gives a source without one
 _SAFE_SHARE = 0.8  # of a limit the vendor named: its clock and ours differ
 
 
@@ -66,6 +68,29 @@ class Budget:
     spacing_seconds: float = 0.0  # least time between two calls; up to half as much again is added at random
     breaker: Breaker | None = None
 
+    def over(self, pace: Pace) -> Budget:
+        """This one, with what the file of paces says in its place."""
+        breaker = self.breaker
+        if pace.strikes is not None or pace.rest_seconds is not None:
+            usual = breaker or Breaker(_STRIKES, _REST_SECONDS)
+            breaker = replace(usual, strikes=pace.strikes or usual.strikes, seconds=pace.rest_seconds or usual.seconds)
+        by_api = self.by_api if pace.by_api is None else {api: _rates(calls) for api, calls in pace.by_api.items()}
+        return Budget(
+            self.rates if pace.calls is None else _rates(pace.calls),
+            self.each_api if pace.each_api is None else _rates(pace.each_api),
+            by_api,
+            self.spacing_seconds if pace.spacing_seconds is None else pace.spacing_seconds,
+            breaker,
+        )
+
+
+UNPACED = Budget()
+"""Of a source at a replaced endpoint, by MYSTOCKS_PACING=none: no file of paces changes it."""
+
+
+def _rates(calls: Sequence[Calls]) -> tuple[Rate, ...]:
+    return tuple(Rate(c.most, c.seconds) for c in calls)
+
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
@@ -92,7 +117,7 @@ class Pacer:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.source = source
-        self.budget = budget
+        self.budget = self._usual = budget
         self._clock = clock
         self._patience = patience_seconds
         self._store = PacingStore(source, path)
@@ -100,6 +125,7 @@ class Pacer:
         self._noted = 0.0
         self._next_start = 0.0
         self.told: Told | None = None
+        self._changed = asyncio.Event()  # the budget is another one
 
     def close(self) -> None:
         """Close the file; counts stay. Never raises: how the last call went is told, not vital."""
@@ -109,13 +135,18 @@ class Pacer:
             log.warning("pacing.unsaved", source=self.source, reason=str(exc))
         self._store.close()
 
+    def pace(self, pace: Pace) -> None:
+        """As Paced.pace."""
+        if self._usual != UNPACED:
+            self.budget = self._usual.over(pace)
+            self._changed.set()
+            self._changed = asyncio.Event()
+
     async def take(self, cost: int = 1, *, api: str = ALL) -> None:
         """Return when ``cost`` calls may start. Raises Limited or Banned when that is too far away."""
         self._refuse(api)
-        for bucket, rates in self._windows(api):
-            smallest = min((r.calls for r in rates), default=cost)
-            for start in range(0, cost, smallest):
-                await self._fit(bucket, rates, min(smallest, cost - start))
+        for bucket, _ in self._windows(api):
+            await self._fit(bucket, api, cost)
         await self._wait_if_closed(api)  # last: a door may have closed while we waited for room
         await self._space()
 
@@ -242,14 +273,24 @@ class Pacer:
             windows.insert(0, (api, own))
         return [(bucket, rates) for bucket, rates in windows if rates]
 
-    async def _fit(self, bucket: str, rates: Sequence[Rate], cost: int) -> None:
-        while (wait := self._store.take(bucket, rates, now=self._clock(), cost=cost)) > 0:
+    async def _fit(self, bucket: str, api: str, cost: int) -> None:
+        """Wait for room in the windows of ``bucket``, as they are by then."""
+        left = cost
+        while left > 0:
+            rates = dict(self._windows(api)).get(bucket, ())
+            part = min((r.calls for r in rates if r.calls < left), default=left)
+            wait = self._store.take(bucket, rates, now=self._clock(), cost=part)
+            if wait <= 0:
+                left -= part
+                continue
             if wait > self._patience:
                 until = self._clock() + timedelta(seconds=wait)
                 name = self.source if bucket == ALL else f"{self.source} {bucket}"
                 raise Limited(f"{name}: the budget is used up until {until:%Y-%m-%d %H:%M:%S} UTC", until=until)
             log.info("turn.awaited", source=self.source, api=bucket, seconds=round(wait, 1))
-            await asyncio.sleep(wait + random.uniform(0, 0.05))  # noqa: S311  # jitter, no secret
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait + random.uniform(0, 0.05)):  # noqa: S311  # jitter, no secret
+                    await self._changed.wait()  # another budget: look again at once
 
     def _closed(self, api: str) -> Closed | None:
         closed = [c for c in self._store.closed(now=self._clock()) if c.api in (ALL, api)]

@@ -11,17 +11,21 @@ present as aware UTC. Its call counts belong in ``settings.state_dir / "pacing.s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.logs import get
 
 if TYPE_CHECKING:
     from mystocks_ingest.market.layout import Layout
     from mystocks_ingest.ports import Source
+    from mystocks_ingest.schema.paces import Pace
     from mystocks_ingest.settings import Settings
+
+log = get("pacing")
 
 GROUP = "mystocks_ingest.sources"
 SECOND_OPINION = "exchange_calendars"
@@ -54,8 +58,35 @@ def chosen(name: str, settings: Settings) -> tuple[str, ...]:
     return (name,)
 
 
-def open_source(name: str, settings: Settings, *, now: Callable[[], datetime]) -> Source:
-    """The source called ``name``; nothing is started before its first call. Raises ConfigError for an unknown one."""
+def open_source(
+    name: str, settings: Settings, *, now: Callable[[], datetime], paces: Mapping[str, Pace] | None = None
+) -> Source:
+    """The source called ``name``; nothing is started before its first call. Raises ConfigError for an unknown one.
+
+    ``paces``: how often each is called, None: as ``pacing.yaml`` has it now.
+    """
+    from mystocks_ingest.ports import Paced  # noqa: PLC0415 - Arrow is loaded with a source, not before
+
+    source = _opened(name, settings, now)
+    pace = (paces_of(settings) if paces is None else paces).get(name)
+    if isinstance(source, Paced) and pace is not None:
+        source.pace(pace)
+    elif pace is not None:
+        log.warning("pace.unheard", source=name, why="this source cannot be told how often it is called")
+    return source
+
+
+def paces_of(settings: Settings) -> Mapping[str, Pace]:
+    """What ``pacing.yaml`` says now. Raises ConfigError."""
+    path = settings.config_dir / "pacing.yaml"
+    if not path.exists():
+        return {}
+    from mystocks_ingest.schema.pacing import read  # noqa: PLC0415 - pydantic and yaml only where there is a file
+
+    return read(path, names())
+
+
+def _opened(name: str, settings: Settings, now: Callable[[], datetime]) -> Source:
     match name:
         case "tushare":
             from mystocks_ingest.sources.tushare.source import open_tushare  # noqa: PLC0415

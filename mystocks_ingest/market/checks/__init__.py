@@ -6,13 +6,13 @@ doubtful row that is stored can be compared and repaired later. ``Rule`` lists e
 
 from __future__ import annotations
 
-from mystocks_ingest.market.checks import bars, records, rows
-from mystocks_ingest.market.checks.verdict import Checked, Context, Refused, Rule, Verdict
+from mystocks_ingest.market.checks import bars, quality, records, rows
+from mystocks_ingest.market.checks.verdict import Checked, Context, Quality, Refused, Rule, Verdict
 from mystocks_ingest.market.frames import Frame
 
 STATED_MOVE = bars.STATED_MOVE
 
-__all__ = ["STATED_MOVE", "Checked", "Context", "Refused", "Rule", "check"]
+__all__ = ["STATED_MOVE", "Checked", "Context", "Quality", "Refused", "Rule", "check"]
 
 
 def check(frame: Frame, context: Context) -> Checked:
@@ -23,6 +23,8 @@ def check(frame: Frame, context: Context) -> Checked:
     verdict = Verdict(len(frame))
     rows.required_cells(keyed, verdict)
     rows.unique_keys(keyed, verdict)
+    if context.quality is not None:
+        quality.check_quality(keyed, context.quality, context, verdict)
     days = keyed.days()
     name = frame.dataset.name
     if frame.dataset.interval is not None and days is not None:

@@ -46,12 +46,21 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Quality:
+    """The user's own rules: columns never empty; of each word (a column, or ``price``) the least and the greatest."""
+
+    required: tuple[str, ...] = ()
+    ranges: tuple[tuple[str, float | None, float | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What a check may lean on. ``now`` is aware; what is None is not known, and its rules are silent."""
 
     now: datetime
     calendar: Calendar | None = None
     instruments: Instruments | None = None
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,11 @@ class RedisDatabase:
             raise Unavailable(f"Redis at {self._nodes()}: no server holds slot {slot}")
         return self._server(address)
 
+    @property
+    def pool(self) -> tuple[int, int]:
+        """Connections in use, and how many there may be."""
+        return sum(s.busy for s in self._servers.values()), self._pool * max(len(self._servers), 1)
+
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, in the commands' order. The first error is raised once all others are done.
 

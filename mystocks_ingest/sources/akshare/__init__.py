@@ -7,7 +7,7 @@ called in the family's lane (``calls.py``) and read by that function's layout (`
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from mystocks_ingest.market import symbols
 from mystocks_ingest.market.datasets import ADJ_FACTOR, QUOTE, TICK
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.market.layout import empty, normalize, where, within
+from mystocks_ingest.ports import Rate
+from mystocks_ingest.schema.paces import Pace
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.akshare.families import AUCTION, FAMILIES, Family, Question
 from mystocks_ingest.sources.akshare.layouts import LAYOUTS
@@ -49,7 +51,6 @@ class Akshare:
         self.name = family.name
         self.family = family.family
         self.offers = family.offers
-        self.rates = family.rates
         self._family = family
         self._clock = clock
         self._pacer = Pacer(
@@ -59,6 +60,15 @@ class Akshare:
             clock=clock,
         )
         self._lane = Lane(family.name, setup=Setup(_PREPARE, {"endpoint": endpoint}))
+
+    @property
+    def rates(self) -> Sequence[Rate]:
+        """As Source.rates."""
+        return self._pacer.budget.rates
+
+    def pace(self, pace: Pace) -> None:
+        """As Paced.pace."""
+        self._pacer.pace(pace)
 
     async def fetch(self, request: Request) -> AsyncIterator[Frame]:
         """As Source.fetch. Zero rows are a frame without rows: whether that can be, the caller knows.

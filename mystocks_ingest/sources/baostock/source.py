@@ -16,10 +16,11 @@ from mystocks_ingest.market.cells import to_text
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.market.layout import Layout, normalize
 from mystocks_ingest.ports import Offer, Rate
+from mystocks_ingest.schema.paces import Pace
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.baostock import layouts
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Setup
-from mystocks_ingest.sources.pacing import Budget, Pacer, SourceStatus, Told, utc_now
+from mystocks_ingest.sources.pacing import UNPACED, Budget, Pacer, SourceStatus, Told, utc_now
 
 log = get("baostock")
 
@@ -177,7 +178,6 @@ class Baostock:
         self._clock = clock
         self._deadline = deadline
         self._pacer = Pacer(self.name, budget, path=pacing, clock=clock)
-        self.rates: Sequence[Rate] = budget.rates
         prepare = {
             "endpoint": endpoint,
             "api_key": api_key,
@@ -185,6 +185,15 @@ class Baostock:
             "pause": budget.spacing_seconds,
         }
         self._lane = Lane(self.name, setup=Setup(_PREPARE, prepare), secrets=[api_key] if api_key else ())
+
+    @property
+    def rates(self) -> Sequence[Rate]:
+        """As Source.rates."""
+        return self._pacer.budget.rates
+
+    def pace(self, pace: Pace) -> None:
+        """As Paced.pace; the pause between the pages of one answer is the lane's, from its start to its end."""
+        self._pacer.pace(pace)
 
     async def fetch(self, request: Request) -> AsyncIterator[Frame]:
         """As Source.fetch. Suspended sessions come as suspension frames."""
@@ -258,7 +267,7 @@ def open_baostock(settings: Settings, *, clock: Callable[[], datetime] = utc_now
     return Baostock(
         endpoint=settings.baostock_endpoint,
         api_key=key or None,
-        budget=Budget() if unpaced else BUDGET,
+        budget=UNPACED if unpaced else BUDGET,
         pacing=settings.state_dir / "pacing.sqlite",
         deadline=settings.call_deadline_seconds,
         clock=clock,

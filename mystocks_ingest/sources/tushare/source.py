@@ -18,9 +18,10 @@ from mystocks_ingest.market.datasets import SHANGHAI
 from mystocks_ingest.market.frames import Frame, Request, Window
 from mystocks_ingest.market.layout import normalize
 from mystocks_ingest.ports import Rate
+from mystocks_ingest.schema.paces import Pace
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Lanes, Setup
-from mystocks_ingest.sources.pacing import Budget, Pacer, SourceStatus, Told, utc_now
+from mystocks_ingest.sources.pacing import UNPACED, Budget, Pacer, SourceStatus, Told, utc_now
 from mystocks_ingest.sources.tushare import apis
 from mystocks_ingest.sources.tushare.apis import Api, Call
 from mystocks_ingest.sources.tushare.calls import named_limit
@@ -74,13 +75,21 @@ class Tushare:
         self._clock = clock
         self._deadline = deadline
         self._pacer = Pacer(self.name, budget, path=pacing, clock=clock)
-        self.rates: Sequence[Rate] = (*budget.rates, *budget.each_api)
         self._denied: dict[str, tuple[datetime, Denied]] = {}
         timeout = max(1.0, min(_HTTP_SECONDS, deadline - 1.0))
         setup = Setup(_PREPARE, {"token": token or "", "endpoint": endpoint, "timeout": timeout})
         self._lanes = Lanes(
             [Lane(f"{self.name}-{n}", setup=setup, secrets=[token] if token else ()) for n in range(1, _LANES + 1)]
         )
+
+    @property
+    def rates(self) -> Sequence[Rate]:
+        """As Source.rates."""
+        return (*self._pacer.budget.rates, *self._pacer.budget.each_api)
+
+    def pace(self, pace: Pace) -> None:
+        """As Paced.pace."""
+        self._pacer.pace(pace)
 
     async def fetch(self, request: Request) -> AsyncIterator[Frame]:
         """As Source.fetch."""
@@ -215,7 +224,7 @@ def open_tushare(settings: Settings, *, clock: Callable[[], datetime] = utc_now)
     unpaced = settings.pacing == "none" and settings.tushare_endpoint is not None
     return Tushare(
         token=token or None,
-        budget=Budget() if unpaced else budget(settings.tushare_points),
+        budget=UNPACED if unpaced else budget(settings.tushare_points),
         endpoint=settings.tushare_endpoint,
         pacing=settings.state_dir / "pacing.sqlite",
         deadline=settings.call_deadline_seconds,
