@@ -97,7 +97,7 @@ async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
         statement_seconds=300,
     )  # fmt: skip
     name = f'"{table.name}"'
-    first, again, whole, by_binary, by_csv, stalls = [], [], [], [], [], []
+    first, again, whole, by_binary, by_csv, stalls, idle = [], [], [], [], [], [], []
     async with TimescaleDatabase(where) as database:
         sink = await TimescaleSink.opened(database, [table])
 
@@ -114,7 +114,9 @@ async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
             file.chmod(0o644)
         for _ in range(ROUNDS):
             await _emptied(psql, name)
-            by_binary.append(await timed(lambda: psql(f"\\copy {name} from '{binary}' binary")))
+            seconds, stall = await loop_stalls(lambda: timed(lambda: psql(f"\\copy {name} from '{binary}' binary")))
+            by_binary.append(seconds)
+            idle.append(stall)
             await _emptied(psql, name)
             seconds, stall = await loop_stalls(lambda: timed(ours))
             first.append(seconds)
@@ -128,7 +130,12 @@ async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
             whole.append(await timed(lambda: ours(ROWS)))
         assert server.psql(f"SELECT count(*) FROM {name}") == str(rows.num_rows)  # noqa: S608 - our own table
         read = await timed(lambda: sink.read(table, Query()))
-        small = [await timed(lambda n=n: sink.write(table, rows.slice(n * 250, 250))) for n in range(60)]
+        small, commits = [], []
+        await psql("CREATE TABLE one_row AS SELECT 1 AS n; GRANT ALL ON one_row TO PUBLIC")
+        for n in range(60):
+            small.append(await timed(lambda n=n: sink.write(table, rows.slice(n * 250, 250))))
+            commits.append(await _committed(database))
+        await psql("DROP TABLE one_row")
         await _emptied(psql, name)
     appended = await asyncio.to_thread(_to_sql, server, table, rows.slice(0, PEER_ROWS))
     what = ("hypertable" if server.timescale else "partitions") + (", NUMERIC" if "numeric" in table.name else "")
@@ -142,9 +149,17 @@ async def _bars(server: PostgreSQL, table: Table) -> list[Measurement]:
         Measurement(label + "same rows again, by \\copy csv", rerun, "rows/s", 1.0, csvs),
         Measurement(label + "first load, by pandas.to_sql", loaded, "rows/s", 4, PEER_ROWS / appended),
         Measurement(label + "longest stall of the loop", max(stalls) * 1000, "ms", 20, at_most=True),
+        Measurement(label + "longest stall of an idle loop beside psql", max(idle) * 1000, "ms"),
+        Measurement(label + "an update of one row beside it, median", statistics.median(commits) * 1000, "ms"),
         Measurement(label + "250 rows, median", statistics.median(small) * 1000, "ms", 5, at_most=True),
         Measurement(label + "read back", ROWS / read, "rows/s"),
     ]  # fmt: skip
+
+
+async def _committed(database: TimescaleDatabase) -> float:
+    """Seconds of the smallest durable change on a connection like ours: what the disk and the scheduler cost alone."""
+    name = database.opened_names[0]
+    return await timed(lambda: database.run(name, lambda c: c.execute("UPDATE one_row SET n = n + 1")))
 
 
 async def _emptied(psql: Callable[[str], Awaitable[None]], name: str) -> None:
