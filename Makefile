@@ -39,6 +39,14 @@ bench: $(ready) ## benchmarks as ratios; ONLY=word runs those whose name has the
 chaos: $(ready) ## the long proofs: kill -9 of the program, its lanes and each database server, at random moments
 	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_kills.py tests/chaos/test_servers.py tests/chaos/test_schema_kills.py
 
+.PHONY: kills
+kills: $(ready) ## the long proof of the service: kill -9 under load, 100 times; SIGTERM with a database away
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_service_kills.py
+
+.PHONY: soak
+soak: $(ready) ## ten times the load for half an hour (SOAK_SECONDS): memory, files, threads, processes
+	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_soak.py
+
 .PHONY: faults
 faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, rows wrong; a table
 	@$(guarded) $(python) -m pytest -q -s -m long tests/chaos/test_fault_matrix.py

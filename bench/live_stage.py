@@ -57,6 +57,8 @@ class Stage:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
             log.close()
 
 

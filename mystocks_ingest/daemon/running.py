@@ -61,6 +61,7 @@ STOP_SECONDS = 45.0
 """From the first SIGTERM to the end, at most; the systemd unit waits a little longer."""
 _REQUIRED = Limits(drain_seconds=20.0)
 _BEST_EFFORT = Limits(retry_seconds=0.0, grace_seconds=15.0, drain_seconds=20.0)
+_FINISH_SECONDS = 10.0  # for answers that were being checked or written when the end was asked for
 _BEHIND_SECONDS = 0.15  # the history's rows wait so long, for those of the newest state go first
 _PACE = Pace(own_seconds={Database.EMBEDDED.store: 60.0})  # a file of ours: slow or full, never silent
 _MINUTE, _SETTLED = timedelta(minutes=1), timedelta(seconds=5)  # by then answers that were under way have come
@@ -183,6 +184,7 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
                 for table in opened.written:
                     opened.writers[table] = await writers.enter_async_context(_writer(front, table, opened))
                 await _work(daemon, known, signals, told)
+                await ingest.finish(_FINISH_SECONDS)
             draining.cancel()
         log.warning("service.stopped", ready=True, spool_bytes=spool.bytes)
 

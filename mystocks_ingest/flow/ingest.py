@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -52,9 +52,28 @@ class Ingest:
     run_id: str
     witness: Witness
     told: Callable[[Frame, Taken], None] | None = None  # of each frame, once it is dealt with
+    _under_way: set[asyncio.Task[Taken]] = field(default_factory=set)
 
     async def take(self, frame: Frame, offer: Offer | None, *, now: datetime) -> Taken:
-        """Check ``frame`` and write what passes. Raises Unavailable when a required table cannot be reached."""
+        """Check ``frame`` and write what passes. Raises Unavailable when a required table cannot be reached.
+
+        What was begun goes on where the caller is cancelled: see ``finish``.
+        """
+        taking = asyncio.create_task(self._take(frame, offer, now), name=f"take:{frame.dataset.name}")
+        self._under_way.add(taking)
+        taking.add_done_callback(self._under_way.discard)
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(_alone)
+            raise
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the frames that nobody waits for any more; those that take longer are left to their writers."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=seconds)
+
+    async def _take(self, frame: Frame, offer: Offer | None, now: datetime) -> Taken:
         marked = mark_provisional(frame, offer, now)
         checked = await asyncio.to_thread(check, marked, self.context())
         accepted, turned_down = checked.accepted, [checked.refused] if len(checked.refused) else []
@@ -114,6 +133,12 @@ class Ingest:
         kept = np.delete(np.arange(len(frame)), sorted(required))
         accepted = frame.take(pa.array(kept)) if required else frame
         return _Stored(accepted, _refused(frame, required), _refused(frame, others))
+
+
+def _alone(taking: asyncio.Task[Taken]) -> None:
+    """Say how a frame ended that nobody waited for."""
+    if not taking.cancelled() and taking.exception() is not None:
+        log.warning("frame.lost", reason=str(taking.exception()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Everything is the real service; the vendor is ``quote_feed``, in a process of its own as vendors' packages are. It says
 ``{"event": "ready"}``, and after the load ``{"event": "loaded"}`` with what was measured, a line each; SIGTERM ends it.
-With ``told`` every answer that was acknowledged is noted in that file at once: its time stamp and its rows.
+With ``told`` every answer that was acknowledged is noted in that file at once, see ``Told``.
 """
 
 from __future__ import annotations
@@ -83,18 +83,22 @@ class Timed:
 
 
 class Told:
-    """An Ingest that notes what was acknowledged."""
+    """An Ingest that notes what was offered to it and what it acknowledged: time stamp, rows, volume."""
 
     def __init__(self, ingest: Ingest, path: str) -> None:
         self._ingest = ingest
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     async def take(self, frame: Frame, offer: Offer | None, *, now: datetime) -> Taken:
+        self._note("offered", frame)
         taken = await self._ingest.take(frame, offer, now=now)
-        if frame.dataset == QUOTE and len(taken.accepted):
-            rows = taken.accepted.rows
-            os.write(self._file, f"{rows.column('ts')[0].value} {rows.num_rows} {rows.column('symbol')[0]}\n".encode())
+        self._note("taken", taken.accepted)
         return taken
+
+    def _note(self, what: str, frame: Frame) -> None:
+        if frame.dataset == QUOTE and len(frame):
+            at, volume = frame.rows.column("ts")[0].value, frame.rows.column("volume")[0]
+            os.write(self._file, f"{what} {at} {len(frame)} {volume}\n".encode())
 
 
 class Feed:
@@ -151,6 +155,10 @@ class Feed:
                 poll = asyncio.create_task(self._poll(daemon))
                 polls.add(poll)
                 poll.add_done_callback(polls.discard)
+        except asyncio.CancelledError:
+            for poll in polls:
+                poll.cancel()  # as the schedule's are
+            raise
         finally:
             self.stop.set()
             child.kill()
