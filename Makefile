@@ -54,7 +54,7 @@ faults: $(ready) ## every fault of every vendor: outcome, seconds, rows stored, 
 .PHONY: outages
 outages: $(ready) ## each database and vendor stopped, hung, slowed, answering errors; disk, spool, clock, names; ONLY=word; a table
 	@sh tests/servers/install.sh
-	@$(guarded) ONLY="$(ONLY)" $(python) -m pytest -q -s -m long tests/chaos/test_outage_matrix.py
+	@$(guarded) ONLY="$(ONLY)" $(python) -m pytest -q -s -m long tests/chaos/test_outage_matrix.py tests/daemon/test_spool_full.py
 
 .PHONY: deliveries
 deliveries: $(ready) ## the long proofs of both ways in: Redis streams and HTTP, killed between durable and acknowledged
