@@ -39,6 +39,7 @@ class CountedSource:
         self._source = source
         self._metrics = metrics
         self.recent = Recent()
+        self.failures = 0  # calls that did not give rows, since the start
         self._accounts = isinstance(source, Accountable)
         if isinstance(source, Accountable):
             source.listen(self._called)
@@ -101,6 +102,7 @@ class CountedSource:
         if again:
             self._metrics.retried("source", self.name)
         failed = outcome is not Outcome.OK and outcome not in _PUT_OFF
+        self.failures += outcome is not Outcome.OK
         self.recent.add("call", _clock(), seconds, failed=failed)
 
 

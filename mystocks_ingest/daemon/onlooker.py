@@ -34,7 +34,7 @@ class Onlooker:
     now: Callable[[], datetime]
     stores: dict[str, Meter] = field(default_factory=dict)
     sources: dict[str, CountedSource] = field(default_factory=dict)
-    _accounts: dict[str, tuple[float, SourceStatus | None]] = field(default_factory=dict)
+    _accounts: dict[str, tuple[float, int, SourceStatus | None]] = field(default_factory=dict)
 
     def sink(self, store: str, sink: Sink) -> Sink:
         meter = self.stores[store] = Meter(store, sink)
@@ -48,16 +48,16 @@ class Onlooker:
         refusals(self.metrics, frame, taken)
 
     def account(self, name: str) -> SourceStatus | None:
-        """A source's budget, at most seconds old. None where it keeps none, or is not open yet."""
-        at, found = self._accounts.get(name, (float("-inf"), None))
+        """A source's budget, seconds old at most; a failure shows at once. None where it keeps none, or is not open."""
+        at, failures, found = self._accounts.get(name, (float("-inf"), 0, None))
         source = self.sources.get(name)
-        if source is None or monotonic() - at < _ACCOUNT_SECONDS:
+        if source is None or (monotonic() - at < _ACCOUNT_SECONDS and failures == source.failures):
             return found
         try:
             found = source.status()
         except IngestError as exc:  # the disk of the file is full: what was known stands
             log.info("budget.unread", source=name, reason=str(exc))
-        self._accounts[name] = (monotonic(), found)
+        self._accounts[name] = (monotonic(), source.failures, found)
         return found
 
 

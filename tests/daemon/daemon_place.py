@@ -40,6 +40,11 @@ class Place:
     sim: Sim
     more: Mapping[str, str] = field(default_factory=dict)
 
+    @staticmethod
+    def tables() -> Path:
+        """The tables that come with the program."""
+        return ROOT / "config" / "tables.yaml"
+
     @property
     def state(self) -> Path:
         return self.folder / "state"
