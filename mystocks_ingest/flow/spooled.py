@@ -33,7 +33,7 @@ class Pace:
     """How long is waited for what.
 
     ``write_seconds``: for the database before rows go to the spool, ``own_seconds`` where a store has a time of its
-    own; ``drain_seconds``: for a batch on its way home.
+    own; ``drain_seconds``: for a batch on its way home, which is smaller next time where that was not enough.
     A drained batch has up to ``batch_rows``. While fresh rows go to the same store, draining rests after each batch
     as long as the batch took. ``first_pause`` to ``longest_pause`` lie between two looks whether a store is back.
     """
@@ -62,6 +62,7 @@ class SpooledSink:
         self._why: dict[str, str] = {}  # by store: why it counts as away
         self._fresh: Counter[str] = Counter()  # by store: writes under way
         self._held: dict[str, str] = {}  # by target: why its rows stay in the spool though the store is there
+        self._steps: dict[str, int] = {}  # by target: rows that its database takes in time
         self._filled = asyncio.Event()
 
     @property
@@ -175,11 +176,8 @@ class SpooledSink:
         if not records:
             return
         began = clock()
-        try:
-            async with asyncio.timeout(self._pace.drain_seconds), Writer(self._sink, table, _NO_WAITING) as writer:
-                await self._stored(table, records, writer)
-        except TimeoutError:
-            raise Unavailable(f"no answer within {self._pace.drain_seconds:g} s") from None
+        async with Writer(self._sink, table, _NO_WAITING) as writer:
+            await self._stored(table, records, writer)
         store = table.database_type.store
         if self._why.pop(store, None) is not None:  # it takes rows again: fresh ones need not queue any more
             log.warning("sink.returned", store=store)
@@ -189,12 +187,29 @@ class SpooledSink:
             await asyncio.sleep(clock() - began)
 
     async def _stored(self, table: Table, records: Sequence[Spooled], writer: Writer) -> None:
+        """In steps that a slow database takes in time: half as many rows after each that it did not."""
+        clock, target = asyncio.get_running_loop().time, str(table)
+        aside: list[tuple[pa.RecordBatch, list[str]]] = []
         for form in _of_one_schema(records):
             rows = pa.concat_batches(r.rows for r in form)
-            refused = await writer.write(rows)
-            if refused:
-                bad = rows.take(pa.array([r.row for r in refused], pa.int64()))
-                await self._bury(table, bad, [r.reason for r in refused])
+            done = 0
+            while done < rows.num_rows:
+                step, began = self._steps.get(target, self._pace.batch_rows), clock()
+                part = rows.slice(done, step)
+                try:
+                    async with asyncio.timeout(self._pace.drain_seconds):
+                        refused = await writer.write(part)
+                except TimeoutError:
+                    self._steps[target] = max(min(step, part.num_rows) // 2, 1)
+                    raise Unavailable(f"no answer within {self._pace.drain_seconds:g} s") from None
+                if refused:
+                    bad = part.take(pa.array([r.row for r in refused], pa.int64()))
+                    aside.append((bad, [r.reason for r in refused]))
+                if clock() - began < self._pace.drain_seconds / 4:
+                    self._steps[target] = min(step * 2, self._pace.batch_rows)
+                done += step
+        for bad, reasons in aside:  # once, for all of it is sent again after a step that failed
+            await self._bury(table, bad, reasons)
 
 
 def _never_corrected(table: Table) -> bool:

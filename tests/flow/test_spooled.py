@@ -34,6 +34,7 @@ class Gate:
     sink: Sink
     shut: bool = False
     hang: bool = False
+    row_seconds: float = 0.0  # that each row takes
     barred: Exception | None = None  # what is said of bars, while ticks are taken
     order: list[tuple[str, int]] = field(default_factory=list)
     name: str = "gate"
@@ -43,6 +44,7 @@ class Gate:
             await asyncio.sleep(60)
         if self.shut:
             raise Unavailable("the door is shut")
+        await asyncio.sleep(self.row_seconds * rows.num_rows)
         if self.barred is not None and table is BARS:
             raise self.barred
         if table is BARS and 13.0 in rows.column("close").to_pylist():
@@ -69,7 +71,7 @@ class House:
         return list(zip(rows["trade_date"].to_pylist(), rows["close"].to_pylist(), strict=True))
 
     async def emptied(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while self.spool.bytes or self.sink.away:  # noqa: ASYNC110 - nobody tells of the spool's end
                 await asyncio.sleep(0.01)
 
@@ -215,7 +217,7 @@ async def test_spooled_rows_of_a_table_that_drifted_meanwhile_are_held_and_go_ho
         await h.sink.write(TICKS, tick(1))
         h.gate.barred = Drifted("bar_1d has no column volume")
         h.gate.shut = False
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while h.spool.holds(str(TICKS)) or "volume" not in "".join(h.sink.away.values()):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert h.spool.levels[str(BARS)].rows == 1, "they wait, and hold up nobody else's"
@@ -242,3 +244,14 @@ async def test_in_a_full_spool_best_effort_rows_make_room_for_those_of_a_require
         assert len(await h.closes()) == 8
         kept = sorted(n for name, n in h.gate.order if name == "tick")
         assert kept == list(range(dropped, number)), "the oldest went, and each is counted"
+
+
+async def test_a_database_that_is_back_and_slow_gets_what_waits_in_steps_that_it_takes_in_time(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        for first in range(0, 400, 100):
+            await h.sink.write(BARS, pa.concat_batches([bars(day, 10.0) for day in range(first, first + 100)]))
+        h.gate.row_seconds = 0.005  # 2 s for all, and half a second is what a batch may take
+        h.gate.shut = False
+        await h.emptied()
+        assert len(await h.closes()) == 400
