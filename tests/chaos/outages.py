@@ -20,7 +20,7 @@ from outage_stage import VENDORS, Look, Stage
 
 SPEED = 20.0
 MINUTES = (1, 10)
-RECOVERY_SECONDS = 90.0
+RECOVERY_SECONDS = 180.0
 SETTLE_SECONDS = 40.0
 _FIRST_SESSIONS = 3
 QUOTES = "{{name: quotes, when: every 20 s in session, datasets: quote, sources: {source}}}"

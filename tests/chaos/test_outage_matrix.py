@@ -36,7 +36,7 @@ def _keeper(tmp_path_factory: pytest.TempPathFactory) -> None:
 @asynccontextmanager
 async def a_day(folder: Path) -> AsyncIterator[Stage]:
     """New servers and a new simulator, and the stage around them."""
-    config = SimConfig(seed=SEED, stocks=8, sessions=60, end=END, live=True, speed=SPEED)
+    config = SimConfig(seed=SEED, stocks=16, sessions=60, end=END, live=True, speed=SPEED)
     with ExitStack() as stack:
         async with running(config) as sim:
             held = servers()
