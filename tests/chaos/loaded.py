@@ -14,10 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -61,7 +63,7 @@ class Seen:
     offered: int = 0
     stored: int = 0
     seconds: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    lags: list[float] = field(default_factory=list)
+    lags: array[float] = field(default_factory=partial(array, "d"))  # small, for it grows as long as the load lasts
 
 
 class Timed:
@@ -128,7 +130,7 @@ class Feed:
     def stored(self, store: str, rows: pa.RecordBatch) -> None:
         now = time.perf_counter()
         moments, counts = np.unique(rows.column("fetched_at").cast(pa.int64()).to_numpy(), return_counts=True)
-        if self.measuring:
+        if self.measuring and self.load.seconds <= 900:  # a soak's figures would be a leak of their own
             ages = [
                 (now - self._received[m], int(n))
                 for m, n in zip(moments.tolist(), counts.tolist(), strict=True)
@@ -283,7 +285,7 @@ def usage() -> dict[str, float]:
     }  # fmt: skip
 
 
-def quantiles(values: list[float]) -> dict[str, float]:
+def quantiles(values: array[float]) -> dict[str, float]:
     return {f"p{q}": float(np.quantile(values, q / 100)) for q in (50, 99, 100)} if values else {}
 
 

@@ -37,6 +37,7 @@ def stage(tmp_path: Path, redis_server: Redis) -> Iterator[Stage]:
         yield made
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kills", [3, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
 async def test_kill_9_at_random_moments_under_load_loses_nothing_acknowledged_and_doubles_nothing(
     kills: int, stage: Stage
@@ -74,6 +75,7 @@ async def test_kill_9_at_random_moments_under_load_loses_nothing_acknowledged_an
     assert oldest_shown(shown) >= newest(stage), "Redis shows something older than what was acknowledged"
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "away", [False, pytest.param(True, marks=pytest.mark.long)], ids=["all there", "TDengine away"]
 )
@@ -82,10 +84,10 @@ async def test_sigterm_under_load_stores_or_spools_every_row_it_was_offered(away
 
     def stopped() -> int:
         with stage.process(*stage.under_load()) as running:
-            taken(stage, 20)
+            taken(stage, 5)
             if away:
                 stage.taos.kill()
-                taken(stage, 20)
+                taken(stage, 5)
             return running.stop(STOP_SECONDS + 15)
 
     assert await asyncio.to_thread(stopped) == 0

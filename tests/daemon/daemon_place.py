@@ -25,7 +25,7 @@ QUOTES = "- {name: quotes, when: every 1 s in session, datasets: quote, sources:
 DAILY = "- {name: daily, when: after close + 30 min, datasets: [adj_factor, bar_1d], sessions: 40, sources: tushare}"
 
 
-async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 20) -> None:
+async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60) -> None:
     """Wait for something that nobody announces."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110 - it happens in another process
@@ -81,7 +81,7 @@ class Place:
             )  # fmt: skip
         try:
             assert process.stdout is not None
-            line = await asyncio.wait_for(process.stdout.readline(), 30)
+            line = await asyncio.wait_for(process.stdout.readline(), 90)
             assert line, self.log
             yield Service(self, process, json.loads(line))
         finally:
@@ -116,11 +116,11 @@ class Service:
     process: asyncio.subprocess.Process
     ready: dict[str, object]
 
-    async def stop(self, *, seconds: float = 30) -> int:
+    async def stop(self, *, seconds: float = 60) -> int:
         self.process.send_signal(signal.SIGTERM)
         return await self.ended(seconds=seconds)
 
-    async def ended(self, *, seconds: float = 30) -> int:
+    async def ended(self, *, seconds: float = 60) -> int:
         return await asyncio.wait_for(self.process.wait(), seconds)
 
     async def jobs(self) -> dict[str, dict[str, object]]:
@@ -130,7 +130,7 @@ class Service:
         assert found["running"] is True
         return {entry["name"]: entry for entry in found["jobs"]}
 
-    async def says(self, event: str, *, seconds: float = 20) -> None:
+    async def says(self, event: str, *, seconds: float = 60) -> None:
         """Wait until the log has ``event``."""
 
         async def said() -> bool:
