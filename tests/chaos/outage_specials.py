@@ -166,7 +166,7 @@ async def _torn(stage: Stage, case: Case, before: Look) -> Result:
 
 async def spooled(stage: Stage, stores: Collection[str] = ("tdengine",)) -> Look:
     """Once enough rows wait, and all of ``stores`` are known to be away."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             seen = await stage.look()
             if seen.waiting_rows >= SPOOLED_ROWS and seen.bad.keys() >= set(stores):

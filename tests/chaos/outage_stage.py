@@ -39,7 +39,7 @@ VENDORS = ("tushare", "akshare", "baostock")
 TOKEN = "token-of-the-outage-matrix-0123456789"  # noqa: S105
 TABLES = ("tick", "quote", "quote_latest", "account", "account_latest", "fill")
 UNASKED = ("calendar", "loop")  # parts that tell of this machine and its year, and not of an outage
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 CALL_SECONDS = "4"
 SYMBOLS = 6
 

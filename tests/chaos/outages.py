@@ -84,10 +84,9 @@ def table(results: Sequence[Result]) -> Iterator[str]:
 
 
 def work(stage: Stage, subject: str, sessions: int) -> None:
-    """The jobs amid an outage of ``subject``: quotes, and the daily bars of the last ``sessions``."""
-    vendor = subject if subject in VENDORS else "tushare"
-    quoted_by = {"akshare": "akshare-sina"}.get(vendor, "tushare")
-    stage.jobs(QUOTES.format(source=quoted_by), HISTORY.format(source=vendor, sessions=sessions))
+    """The jobs amid an outage of ``subject``: quotes, and of a vendor the daily bars of the last ``sessions``."""
+    quotes = QUOTES.format(source={"akshare": "akshare-sina"}.get(subject, "tushare"))
+    stage.jobs(quotes, *([HISTORY.format(source=subject, sessions=sessions)] if subject in VENDORS else []))
 
 
 async def begin_day(stage: Stage, subject: str) -> None:

@@ -77,12 +77,13 @@ async def waiting(service: Service) -> dict[str, float]:
     return await asyncio.to_thread(ask)
 
 
+@pytest.mark.timeout(400)
 async def test_a_full_spool_makes_deliveries_wait_and_a_crash_amid_that_leaves_it_whole(
     place: Place, redis: Redis
 ) -> None:
     in_redis(place, redis, route="required")
     redis.stop()
-    async with crashing(place) as service:
+    async with serving(place) as service:
         taken, figures = 0, await waiting(service)
         while figures["used_percent"] <= 95:
             assert await delivered(service, taken, seconds=60)
@@ -100,10 +101,10 @@ async def test_a_full_spool_makes_deliveries_wait_and_a_crash_amid_that_leaves_i
     assert said[-1] == "error: the service ended because a part of it crashed; its traceback is above"
     assert any("RuntimeError: the clock is broken" in line for line in said)
     redis.start()
-    async with place.service("20:01:00") as service:
+    async with serving(place) as service:
         await emptied(service)
         assert await delivered(service, taken, seconds=60, rows=4 * ROWS), "rows are taken again"
-        assert await service.stop() == 0
+        assert await service.stop(seconds=60) == 0
     assert int(redis.cli("HLEN", "account:cash")) == taken + 4 * ROWS
 
 
@@ -111,16 +112,17 @@ async def emptied(service: Service) -> None:
     async def home() -> bool:
         return (await waiting(service))["waiting_rows"] == 0
 
-    await until(home, seconds=60)
+    await until(home, seconds=120)
 
 
 @pytest.mark.long
+@pytest.mark.timeout(400)
 async def test_a_full_spool_drops_the_oldest_rows_of_a_best_effort_table_and_counts_each(
     place: Place, redis: Redis
 ) -> None:
     in_redis(place, redis, route="best_effort")
     redis.stop()
-    async with place.service("20:00:00") as service:
+    async with serving(place) as service:
         count, figures = 0, await waiting(service)
         while not figures["dropped_rows"]:
             assert await delivered(service, count, seconds=30)
@@ -129,12 +131,12 @@ async def test_a_full_spool_drops_the_oldest_rows_of_a_best_effort_table_and_cou
         assert figures["dropped_rows"] + figures["waiting_rows"] == count
         redis.start()
         await emptied(service)
-        assert await service.stop() == 0
+        assert await service.stop(seconds=60) == 0
     assert int(redis.cli("HLEN", "account:cash")) == count - figures["dropped_rows"]
 
 
 def set_clock(place: Place, **more: str) -> None:
-    """The time of ``crashing``'s service; with a ``defect`` whoever asks for it meets that."""
+    """The time of ``serving``'s service; with a ``defect`` whoever asks for it meets that."""
     told = {"moment": place.at("20:00:00"), "monotonic": time.monotonic(), "speed": 1.0, **more}
     path = place.folder / "time.new"
     path.write_text(json.dumps(told))
@@ -142,7 +144,7 @@ def set_clock(place: Place, **more: str) -> None:
 
 
 @asynccontextmanager
-async def crashing(place: Place) -> AsyncIterator[Service]:
+async def serving(place: Place) -> AsyncIterator[Service]:
     """A running service whose clock can be broken."""
     set_clock(place)
     with (place.folder / "log").open("ab") as log:
@@ -152,7 +154,7 @@ async def crashing(place: Place) -> AsyncIterator[Service]:
         )  # fmt: skip
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        line = await asyncio.wait_for(process.stdout.readline(), 120)
         assert line, place.log
         yield Service(place, process, json.loads(line))
     finally:
