@@ -25,7 +25,7 @@ from mystocks_ingest.service import Service
 
 log = get("rounds")
 
-_PING_EVERY, _PING_SECONDS = 10.0, 10.0
+_PING_EVERY, _PING_SECONDS = 5.0, 10.0
 _COUNT_EVERY = 60.0
 _RUNS = 10
 Part = tuple[str, bool]  # a dataset, and whether its indices or everything else
