@@ -60,6 +60,10 @@ outages: $(ready) ## each database and vendor stopped, hung, slowed, answering e
 deliveries: $(ready) ## the long proofs of both ways in: Redis streams and HTTP, killed between durable and acknowledged
 	@$(guarded) $(python) -m pytest -q -s -m long tests/daemon/test_deliveries.py
 
+.PHONY: day
+day: $(ready) ## a simulated trading day at 60 times the speed, with two kills: what was shown, what is stored; a table, seven minutes
+	@$(guarded) $(python) -m pytest -q -s -m long tests/daemon/test_trading_day.py
+
 .PHONY: docs
 docs: $(ready) ## write docs/datasets.md and config/tables.schema.json anew
 	@$(python) docs/generate.py

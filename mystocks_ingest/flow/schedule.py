@@ -18,7 +18,8 @@ from typing import Protocol
 from mystocks_ingest.errors import ConfigError, IngestError
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.calendar import Calendar
-from mystocks_ingest.market.timetable import Every, Firing
+from mystocks_ingest.market.sessions import ZONE
+from mystocks_ingest.market.timetable import Every, Firing, in_session
 from mystocks_ingest.schema.jobs import JobEntry
 
 log = get("schedule")
@@ -151,6 +152,11 @@ class Schedule:
             return look
         return entry.when.after(since, self.calendar())
 
+    def _gone(self, at: datetime, now: datetime) -> bool:
+        """Whether there is nothing more to be seen of a live firing: another day has come, and trading has not begun."""
+        days = (moment.astimezone(ZONE).date() for moment in (at, now))
+        return len(set(days)) > 1 and not in_session(now, self.calendar())
+
     async def _due(self, entry: JobEntry, at: datetime) -> datetime:
         """Deal with a firing whose time has come; the moment after which the next one counts."""
         now = self.clock.now()
@@ -158,6 +164,8 @@ class Schedule:
             if not entry.live:
                 await self._remember(entry.name, due=at)
             return max(at, now)
+        if entry.live and self._gone(at, now):
+            return now
         if entry.live or now - at <= _LATE:
             await self._once(entry, at)
             if isinstance(entry.when, Every):
@@ -205,7 +213,8 @@ class Schedule:
             self._running.discard(entry.name)
         if not entry.live:
             await self._remember(entry.name, due=due, ended=self.clock.now(), status=ended.status, reason=ended.reason)
-        log.info("job.ended", job=entry.name, status=ended.status, reason=ended.reason)
+        times = {"due": due.isoformat(), "started": started.isoformat()}
+        log.info("job.ended", job=entry.name, status=ended.status, reason=ended.reason, **times)
         return ended
 
     async def _tries(self, entry: JobEntry, due: datetime) -> Ended:

@@ -60,12 +60,11 @@ class MinuteBars:
         if not rows.num_rows:
             return
         place, now, held = self._places(rows.column("symbol")), _ms(at), self._whole
-        before = np.maximum(held["seen"][place], self._seen_all)
-        today = day_of(np.array([now]))
-        counted = np.where(day_of(held["label"][place]) == today, self._real["volume"][place], 0.0)
+        before, stamps = np.maximum(held["seen"][place], self._seen_all), instants_of(rows.column("ts"))
+        counted = np.where(day_of(held["label"][place]) == day_of(stamps), self._real["volume"][place], 0.0)
         grown = _numbers(rows, "volume") != counted
         held["blind"][place[~grown]] = 0
-        blind = _bars_begun(before, now) & grown & (held["blind"][place] == 0)
+        blind = _bars_begun(before, _until(stamps, now)) & grown & (held["blind"][place] == 0)
         held["lost"][place[blind]] = before[blind]
         held["blind"][place[blind]] = 1
         held["seen"][place] = now
@@ -208,11 +207,18 @@ def _ms(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _bars_begun(before: Integers, now: int) -> Marks:
+def _until(stamps: Integers, now: int) -> Integers:
+    """Up to when quotes of these instants show their day at ``now``, ms: one of an earlier day shows it to its close."""
+    close = _midnight(stamps) + sessions.AFTERNOON[1] * 60_000
+    until: Integers = np.where(day_of(stamps) < day_of(np.array([now])), close, now)
+    return until
+
+
+def _bars_begun(before: Integers, now: Integers) -> Marks:
     """Whether more than one bar of the day has begun since ``before``, ms; since the day's start if that was earlier."""
-    same_day = day_of(np.maximum(before, 0)) == day_of(np.array([now]))
+    same_day = day_of(np.maximum(before, 0)) == day_of(now)
     begun = np.where(same_day, _number(np.maximum(before, 0)), 0)
-    passed: Marks = _number(np.array([now])) - begun > 1
+    passed: Marks = _number(now) - begun > 1
     return passed
 
 

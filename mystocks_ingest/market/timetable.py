@@ -84,9 +84,14 @@ class Every:
         raise ConfigError(f"no trading day within {_FAR} days of {local.date()}: refresh the calendar")
 
     def owed(self, began: datetime, now: datetime, calendar: Calendar) -> datetime | None:
-        """The session's end (aware, UTC) that a run from ``began`` until ``now`` went over: what was shown then is due still."""
-        ends = [e for day in _days(began, now) for e in _ends(day, calendar) if began < e <= now]
-        return max(ends).astimezone(UTC) if self.in_session and ends else None
+        """The last look (aware, UTC) that a run from ``began`` until ``now`` went over; it is due still.
+
+        That is the look at a session's end, or the one that follows the close.
+        """
+        ends = [e for day in _days(began, now) for e in _ends(day, calendar)]
+        ends += [e + SETTLED for e in ends if e.time() == CLOSE]
+        missed = [e for e in ends if began < e <= now]
+        return max(missed).astimezone(UTC) if self.in_session and missed else None
 
     def settled(self, moment: datetime, calendar: Calendar) -> Firing | None:
         """One more look a minute after the close, where ``moment`` (aware) lies between: its prices come late."""

@@ -255,6 +255,18 @@ def test_a_whole_market_that_stands_still_is_no_look_but_at_lunch_and_before_the
     assert until("15:00:00", "20:00:00") == "20:00:00"
 
 
+def test_what_is_shown_of_the_day_before_makes_no_bar_of_its_whole_volume():
+    bars = MinuteBars()
+    frame = quotes(("A", at("14:59:58"), 10.0, 90_000))
+    bars.look(frame.rows, at("09:15:00", 9))
+    assert bars.take(frame) is None
+    bars.looked(at("09:15:00", 9))
+    assert bars.flush(at("09:15:05", 9)) is None
+    shown(bars, quotes(("A", at("09:25:00", 9), 10.2, 300), open_price=10.2))
+    made = table([flushed(bars, at("09:31:05", 9))])
+    assert [row[:7] for row in made] == [("A", "09:31", 10.2, 10.2, 10.2, 10.2, 300)]
+
+
 def test_an_extreme_of_the_day_between_two_polls_is_in_the_bar():
     bars = MinuteBars()
     shown(bars, quotes(("A", at("09:30:50"), 10.1, 100), high=10.3, low=9.9))

@@ -6,7 +6,7 @@ import json
 import threading
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -17,6 +17,7 @@ import stamina
 from mystocks_ingest.errors import Banned, Malformed, Unreachable, Unsupported
 from mystocks_ingest.market.datasets import DATASETS, dataset
 from mystocks_ingest.market.frames import Request, Window
+from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.market.symbols import parse
 from mystocks_ingest.sources.akshare import Akshare
 from mystocks_ingest.sources.akshare.families import FAMILIES
@@ -350,6 +351,24 @@ async def test_a_symbol_that_did_not_trade_has_no_rows_and_costs_the_others_none
     rows, _ = await fetch(source(), "tick", "600000.SH", "000001.SZ", "600001.SH", window=day)
     assert [r["symbol"] for r in rows] == ["600000.SH", "600001.SH"]
     assert [q["secid"] for q in sites.queries] == ["1.600000", "0.000001", "1.600001"], "it is no failure to repeat"
+
+
+async def test_trades_of_a_later_hour_are_another_days_and_so_is_what_is_shown_at_the_close_then(sites, source):
+    lines = ["09:25:00,10.0,50,3,4", "10:30:00,10.0,2,1,2", "14:59:57,10.0,2,1,2"]
+    sites.answers[TICKS_EM] = lambda _: "data: " + json.dumps({"data": {"details": lines}}) + "\n\n"
+    opened, day = source(), NOW.astimezone(ZONE).date()
+    found = {}
+    try:
+        for clock in ("09:30", "15:01", "10:40", "15:02"):
+            moment = datetime.combine(day, time.fromisoformat(clock), ZONE).astimezone(UTC)
+            opened._clock = lambda moment=moment: moment
+            rows, _ = await fetch(opened, "tick", "600000.SH", window=Window(day, day + timedelta(days=1)))
+            found[clock] = len(rows)
+            if clock == "15:01":
+                del lines[-1]
+    finally:
+        opened._clock = lambda: NOW
+    assert found == {"09:30": 0, "15:01": 0, "10:40": 2, "15:02": 2}
 
 
 async def test_one_symbols_failure_is_raised_after_the_others_rows(sites, source):

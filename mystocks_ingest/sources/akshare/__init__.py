@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from mystocks_ingest.market import symbols
 from mystocks_ingest.market.datasets import ADJ_FACTOR, QUOTE, TICK
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.market.layout import empty, normalize, where, within
+from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.ports import Rate
 from mystocks_ingest.schema.paces import Pace
 from mystocks_ingest.settings import Settings
@@ -37,6 +38,8 @@ _RETRY_SECONDS = 15.0  # a site that answered nothing for its whole read time-ou
 _BREAKER = Breaker(
     strikes=2, seconds=1800.0, matches="RemoteDisconnected|Connection aborted|Connection reset|ProxyError"
 )
+_AHEAD = timedelta(minutes=5)  # a vendor's clock may be before ours; trades later than that are another day's
+_LAST_MINUTES = time(14, 55)  # from then on an earlier day's trades may look like today's
 _LISTS = frozenset({"calendar", "instrument"})  # datasets that are asked for as a whole
 
 
@@ -52,6 +55,7 @@ class Akshare:
         self.family = family.family
         self.offers = family.offers
         self._family = family
+        self._older: set[tuple[str, date]] = set()  # datasets that showed an earlier day when they should show this one
         self._clock = clock
         self._pacer = Pacer(
             family.name,
@@ -103,7 +107,7 @@ class Akshare:
                 yield empty(request.dataset, source=self.name, fetched_at=fetched_at)
                 continue
             for frame in self._read(question, answer.table, fetched_at):
-                yield _wanted(frame, request)
+                yield _wanted(self._of_today(frame, question, fetched_at), request)
 
     def calls(self, request: Request) -> int:
         """As Source.calls."""
@@ -147,6 +151,21 @@ class Akshare:
         answer = await self._pacer.run(call, within=_RETRY_SECONDS)
         self._pacer.charge(question.calls - 1)
         return answer
+
+    def _of_today(self, frame: Frame, question: Question, fetched_at: datetime) -> Frame:
+        """Without rows of an earlier day, where rows tell the time of day only: before a session and on a holiday."""
+        today = fetched_at.astimezone(ZONE)
+        if question.day != today.date() or frame.dataset not in (QUOTE, TICK) or not len(frame):
+            return frame
+        ahead = pc.greater(frame.rows.column("ts"), pa.scalar(fetched_at + _AHEAD, frame.rows.schema.field("ts").type))
+        ahead = pc.fill_null(ahead, False)
+        part, key = pc.mean(ahead.cast(pa.float64())).as_py(), (frame.dataset.name, today.date())
+        if part > 0.5 or (frame.dataset == TICK and part):
+            self._older.add(key)
+        elif today.time() < _LAST_MINUTES:
+            self._older.discard(key)
+        nothing = key in self._older and (frame.dataset == TICK or today.time() >= _LAST_MINUTES)
+        return frame.take(pa.array([], pa.int64())) if nothing else where(frame, pc.invert(ahead))
 
     def _read(self, question: Question, table: pa.RecordBatch, fetched_at: datetime) -> list[Frame]:
         layout = question.layout

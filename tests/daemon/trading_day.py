@@ -1,0 +1,308 @@
+"""A simulated exchange and a service beside it, both by one hurried clock; and what was stored, laid beside the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+
+from seen import OF_BARS, OF_QUOTES, Key, Row, Seen, utc
+
+from mystocks_ingest import control, service
+from mystocks_ingest.market.datasets import DATASETS
+from mystocks_ingest.market.sessions import ZONE, label_of
+from mystocks_ingest.ports import Query
+from mystocks_ingest.settings import Settings
+from mystocks_ingest.sim.market import Market
+from mystocks_ingest.sim.server import Sim, SimConfig, running
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parent / "hurried.py"
+SPEED = 60.0
+PATIENCE_SECONDS = 120.0  # until something that must come has come, on a busy machine
+
+
+@dataclass
+class Exchange:
+    """The simulator and the state directory of a service, both at the same time of the simulated world."""
+
+    folder: Path
+    sim: Sim
+    more: dict[str, str] = field(default_factory=dict)
+    process: asyncio.subprocess.Process | None = None
+    ended: list[datetime] = field(default_factory=list)  # the exchange's time at each kill
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            **self.sim.environment,
+            "TUSHARE_POINTS": "15000",
+            "MYSTOCKS_PACING": "none",
+            "MYSTOCKS_HTTP_PORT": "0",
+            "MYSTOCKS_LOG_FORMAT": "json",
+            "MYSTOCKS_LOG_LEVEL": "info",
+            "MYSTOCKS_STATE_DIR": str(self.folder / "state"),
+            "MYSTOCKS_CONFIG_DIR": str(self.folder / "config"),
+            **self.more,
+        }
+
+    def jobs(self, *lines: str) -> None:
+        text = "jobs:\n" + "".join(f"  - {{{line}}}\n" for line in lines)
+        (self.folder / "config" / "jobs.yaml").write_text(text, encoding="utf-8")
+
+    def moment(self, clock: str, day: date | None = None) -> datetime:
+        return datetime.combine(day or self.sim.market.last_day, time.fromisoformat(clock), ZONE)
+
+    async def start(self, clock: str = "", day: date | None = None) -> None:
+        """The service starts while the clock stands at ``clock`` (empty: where it is); then it runs."""
+        at = await self.sim.clock(self.moment(clock, day) if clock else None, 0)
+        with (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, str(SCRIPT), at.isoformat(), "0",
+                cwd=self.folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+        assert await self._line() == {"event": "ready"}, self.log[-4000:]
+        await self._set(at, SPEED)
+
+    async def jump(self, clock: str, day: date | None = None) -> None:
+        """It is ``clock`` now; and goes on from there when the service has dealt with what was due until then."""
+        now, moment = await self.sim.clock(speed=0), self.moment(clock, day)
+        await self._set(now, 0)
+        await self._set(moment, 0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await asyncio.to_thread(self._caught_up, moment):  # noqa: ASYNC110 - in another process
+                await asyncio.sleep(0.02)
+        await self._set(moment, SPEED)
+
+    def _caught_up(self, moment: datetime) -> bool:
+        """Whether every job of the day waits for a firing later than that; live ones go on by themselves."""
+        found = control.ask(self.folder / "state", {"do": "list"}, seconds=PATIENCE_SECONDS)
+        assert found is not None
+        jobs = found["jobs"]
+        assert isinstance(jobs, list)
+        due = [str(job["next"]) for job in jobs if not str(job["when"]).endswith("in session")]
+        return all(at != "None" and datetime.fromisoformat(at) > moment for at in due)
+
+    async def ran(self, name: str, since: datetime) -> None:
+        """Wait until a run of the job that began after that moment has ended."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not any(started > since for _, started in self.times(name)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    async def until(self, clock: str, day: date | None = None) -> None:
+        """Wait until the exchange's clock shows that time."""
+        end = self.moment(clock, day)
+        while (left := end - await self.sim.clock()) > timedelta():  # noqa: ASYNC110 - it is another process' clock
+            await asyncio.sleep(max(left.total_seconds() / SPEED, 0.01))
+
+    async def kill(self) -> None:
+        """SIGKILL at this moment, amid whatever it does; the clock stands until the next start."""
+        process = self._running()
+        process.kill()
+        await process.wait()
+        self.ended.append(await self.sim.clock(speed=0))
+        self.process = None
+
+    async def stop(self) -> None:
+        process, self.process = self._running(), None
+        process.send_signal(signal.SIGTERM)
+        code = await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+        assert code == 0, self.log[-4000:]
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8")
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        lines = (json.loads(line) for line in self.log.splitlines() if line.startswith("{"))
+        return [line for line in lines if line.get("event") == name]
+
+    async def job(self, name: str, *, status: str = "complete") -> dict[str, object]:
+        """Wait until the job has ended so."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (found := [e for e in self.events("job.ended") if e["job"] == name]):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert found[-1]["status"] == status, found
+        return found[-1]
+
+    def times(self, name: str) -> list[tuple[datetime, datetime]]:
+        """When each run of the job was due, and when it began."""
+        ended = (e for e in self.events("job.ended") if e["job"] == name)
+        return [(datetime.fromisoformat(str(e["due"])), datetime.fromisoformat(str(e["started"]))) for e in ended]
+
+    async def looked(self, since: datetime, *, times: int = 1) -> None:
+        """Wait until so many answers about quotes were made after that moment."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while sum(m > since for m in await self.looks()) < times:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def looks(self) -> list[datetime]:
+        """The moments of the answers about quotes."""
+        return (await self.sim.shown()).get("rt_k", [])
+
+    async def stored(self, *names: str) -> dict[str, list[Row]]:
+        """All rows of the datasets; no service runs."""
+        ours = ("MYSTOCKS_", "TUSHARE_", "REDIS_", "TDENGINE_")
+        settings = Settings(**{n: v for n, v in self.environment.items() if n.startswith(ours) and "GUARD" not in n})  # type: ignore[arg-type]
+        found = {}
+        async with service.opened(settings, now=lambda: self.moment("20:00:00")) as opened:
+            for name in names:
+                rows = await opened.sink.read(opened.tables.holder(DATASETS[name]), Query())
+                found[name] = rows.to_pylist()
+        return found
+
+    def _running(self) -> asyncio.subprocess.Process:
+        assert self.process is not None
+        return self.process
+
+    async def _line(self) -> object:
+        process = self._running()
+        assert process.stdout is not None
+        return json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) or b"null")
+
+    async def _set(self, moment: datetime, speed: float) -> None:
+        """The vendors' clock first: nobody shows the past to a service that knows the present."""
+        process = self._running()
+        assert process.stdin is not None
+        await self.sim.clock(moment, 0)
+        process.stdin.write(f"{moment.isoformat()} {speed}\n".encode())
+        assert await self._line() == {"event": "set"}
+        await self.sim.clock(moment, speed)
+
+
+@asynccontextmanager
+async def exchange(folder: Path, *, config: SimConfig, **more: str) -> AsyncIterator[Exchange]:
+    (folder / "config").mkdir()
+    shutil.copy(ROOT / "config" / "tables.yaml", folder / "config")
+    async with running(config) as sim:
+        made = Exchange(folder, sim, more)
+        try:
+            yield made
+        finally:
+            if made.process is not None:
+                made.process.kill()
+                await made.process.wait()
+
+
+def by_key(rows: Sequence[Row], time_column: str) -> dict[Key, Row]:
+    """By symbol and time; nothing stands twice."""
+    found = {(str(row["symbol"]), utc(row[time_column])): row for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def assert_quotes(stored: Sequence[Row], looks: Seen, *, maybe: frozenset[Key] = frozenset()) -> int:
+    """Each state that was shown is stored once with its values; ``maybe``: shown in an answer that a kill cut off."""
+    ours = by_key(stored, "ts")
+    assert ours.keys() - looks.quotes.keys() == set(), "never shown"
+    assert looks.quotes.keys() - ours.keys() - maybe == set(), "shown and lost"
+    for key, row in ours.items():
+        truth = looks.quotes[key]
+        assert {n: row[n] for n in (*OF_QUOTES, "amount")} == {n: truth[n] for n in (*OF_QUOTES, "amount")}, key
+    return len(ours)
+
+
+def of_kills(
+    market: Market, looks: Sequence[datetime], at: Sequence[int]
+) -> tuple[Seen, frozenset[Key], frozenset[Key]]:
+    """What ``looks`` showed; quotes that the two last looks before a kill alone showed; the bars under way then.
+
+    ``at``: how many looks there were at each kill; its last answers may have been on their way.
+    """
+    cut_off = {n for many in at for n in (many - 1, many - 2)}
+    seen = Seen(market).all(looks)
+    without = Seen(market).all([m for n, m in enumerate(looks) if n not in cut_off])
+    labels = {label_of(looks[n].astimezone(ZONE).time(), "1m") for n in cut_off}
+    cut = {(s, when) for s, when in seen.bars if when.astimezone(ZONE).time() in labels}
+    return seen, frozenset(seen.quotes.keys() - without.quotes.keys()), frozenset(cut)
+
+
+@dataclass(frozen=True)
+class Bars:
+    """``stored``; ``sure``: seen whole, ``doubtful``: not; ``true``: the same volume and close as the exchange's own."""
+
+    stored: int
+    sure: int
+    doubtful: int
+    true: int
+
+
+def assert_bars(stored: Sequence[Row], looks: Seen, *, cut: frozenset[Key] = frozenset()) -> Bars:
+    """Each minute that was seen whole has the bar that the looks give.
+
+    ``cut``: of these, what one look before a kill showed may be missing from the extremes.
+    """
+    ours, sure = by_key(stored, "bar_time"), {k for k, bar in looks.bars.items() if bar.sure}
+    assert ours.keys() - looks.bars.keys() == set(), "no trade was seen in that minute"
+    lost = sorted(f"{symbol} {at.astimezone(ZONE):%H:%M}" for symbol, at in sure - ours.keys())
+    assert lost == [], "minutes that were seen whole have no bar"
+    for key, row in ours.items():
+        bar = looks.bars[key]
+        names = ("close", "volume", "amount") if key in cut else OF_BARS
+        assert {n: row[n] for n in names} == {n: getattr(bar, n) for n in names}, key
+        assert row["source"] == "quotes"
+        assert row["provisional"]
+    own = {s: _truth(looks.market, s) for s, _ in ours}
+    true = sum(own[s].get(at) == (row["volume"], row["close"]) for (s, at), row in ours.items())
+    return Bars(len(ours), len(sure), len(looks.bars.keys() - sure), true)
+
+
+def _truth(market: Market, symbol: str) -> dict[datetime, tuple[object, object]]:
+    """Volume and close of the exchange's own bars of the last day, the auction counted into the first."""
+    day = market.last_day
+    rows = market.minute_table(symbol, "1m", day, day).to_pylist()
+    if rows:
+        rows[1]["volume"] += rows[0]["volume"]
+    return {utc(r["bar_time"]): (r["volume"], r["close"]) for r in rows[1:]}
+
+
+def assert_days(stored: Sequence[Row], exchange: Exchange, *, sessions: int) -> int:
+    """The last ``sessions`` daily bars of every stock, final and exact."""
+    market = exchange.sim.market
+    names = ("open", "high", "low", "close", "pre_close", "volume")
+    first = market.days[-sessions].item()
+    truth = {
+        (r["symbol"], r["trade_date"]): tuple(r[n] for n in names) for r in market.bars_1d(first=first).to_pylist()
+    }
+    ours = {(r["symbol"], r["trade_date"]): tuple(r[n] for n in names) for r in stored}
+    assert len(ours) == len(stored)
+    assert sorted(truth.keys() - ours.keys()) == []
+    assert ours == truth
+    assert not any(r["provisional"] for r in stored)
+    return len(ours)
+
+
+def assert_within_hours(times: Sequence[tuple[datetime, datetime]], days: set[date]) -> None:
+    """Firings of a live job: on ``days``, in the exchange's hours, none begun early."""
+    for due, started in times:
+        local = due.astimezone(ZONE)
+        assert started >= due
+        assert local.date() in days
+        clock = local.time()
+        morning, afternoon = time(9, 15) <= clock <= time(11, 30), time(13) <= clock <= time(15)
+        assert morning or afternoon or clock == time(15, 1), local
+
+
+def assert_ticks(stored: Sequence[Row], exchange: Exchange, symbols: Sequence[str], day: date) -> int:
+    """Every trade of the day once, with its number and values."""
+    names = ("symbol", "seq", "price", "volume", "side")
+    market = exchange.sim.market
+    ours = {(str(r["symbol"]), utc(r["ts"]), r["seq"]): tuple(r[n] for n in names) for r in stored}
+    assert len(ours) == len(stored)
+    truth = {
+        (str(r["symbol"]), utc(r["ts"]), r["seq"]): tuple(r[n] for n in names)
+        for symbol in symbols
+        for r in market.ticks(symbol, day).to_pylist()
+    }
+    assert ours == truth
+    return len(ours)
