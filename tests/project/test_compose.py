@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mystocks_ingest.daemon.running import STOP_SECONDS
 from mystocks_ingest.settings import KNOWN_STORES, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,8 @@ NAS_BYTES = 8 << 30
 SYSTEM_BYTES = 1 << 30  # what the NAS itself needs
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
-SERVERS = sorted(set(SERVICES) - {"mystocks"})
+SERVERS = sorted(set(SERVICES) - {"mystocks", "collector"})
+OURS = ("mystocks", "collector")
 
 
 def asked(text: str) -> set[str]:
@@ -51,18 +53,44 @@ def test_the_schema_refuses_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_every_store_has_its_server_and_the_program_itself_is_there() -> None:
-    assert set(KNOWN_STORES) | {"mariadb", "mystocks"} == set(SERVICES)
+    assert set(KNOWN_STORES) | {"mariadb", *OURS} == set(SERVICES)
     assert SERVICES["mysql"]["profiles"] == ["mysql"]
     assert SERVICES["mariadb"]["profiles"] == ["mariadb"]
-    assert (ROOT / SERVICES["mystocks"]["build"]["dockerfile"]).is_file()
+    for name in OURS:
+        assert (ROOT / SERVICES[name]["build"]["dockerfile"]).is_file()
 
 
-def test_nothing_is_published_beyond_loopback_unless_asked() -> None:
-    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(published) == 5
-    for port in published:
-        assert port.startswith("${MYSTOCKS_PUBLISH_ADDRESS:-127.0.0.1}:")
+def test_nothing_is_published_beyond_loopback_unless_asked_and_the_service_never() -> None:
+    for name, service in SERVICES.items():
+        allowed = "127.0.0.1:" if name == "collector" else "${MYSTOCKS_PUBLISH_ADDRESS:-127.0.0.1}:"
+        ports = service.get("ports", [])
+        assert len(ports) == (0 if name == "mystocks" else 1)
+        assert all(port.startswith(allowed) for port in ports)
     assert "network_mode" not in FILE.read_text()
+
+
+def test_the_service_stays_up_answers_where_it_is_asked_and_has_time_to_end() -> None:
+    collector = SERVICES["collector"]
+    assert (collector["command"], collector["restart"], collector["init"]) == (["run"], "unless-stopped", True)
+    assert "profiles" not in collector, "`docker compose up` starts it"
+    assert int(collector["stop_grace_period"].removesuffix("s")) >= STOP_SECONDS + 5
+    inside = collector["environment"]["MYSTOCKS_HTTP_PORT"]
+    (port,) = collector["ports"]
+    assert port.endswith(f":{inside}")
+    assert int(inside) == Settings.model_fields["http_port"].default
+    assert collector["healthcheck"]["test"] == ["CMD", "python", "/opt/mystocks/healthcheck.py"]
+    assert f"/opt/mystocks/{(ROOT / 'deploy' / 'healthcheck.py').name}" in (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def test_the_service_and_a_command_beside_it_share_state_and_settings() -> None:
+    """A command does its work through the service's socket in the state directory."""
+    for part in ("volumes", "environment", "env_file", "image", "build"):
+        assert SERVICES["collector"][part] == SERVICES["mystocks"][part]
+    volumes = yaml.safe_load(FILE.read_text())["volumes"]
+    state, config = SERVICES["collector"]["volumes"]
+    assert state.split(":")[0] in volumes
+    assert state.split(":")[1] == SERVICES["collector"]["environment"]["MYSTOCKS_STATE_DIR"]
+    assert config == f"./config:{SERVICES['collector']['environment']['MYSTOCKS_CONFIG_DIR']}:ro"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -100,7 +128,8 @@ def test_no_password_stands_in_the_file() -> None:
 
 def test_what_the_program_is_told_are_settings_it_has() -> None:
     known = {str(info.alias or name) for name, info in Settings.model_fields.items()}
-    assert {v for v in SERVICES["mystocks"]["environment"] if v != "TZ"} <= known
+    for name in OURS:
+        assert {v for v in SERVICES[name]["environment"] if v != "TZ"} <= known
 
 
 def test_acknowledged_rows_survive_a_crash_of_a_server() -> None:

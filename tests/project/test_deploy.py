@@ -307,6 +307,32 @@ def test_what_the_image_copies_is_enough_to_run(tmp_path: Path) -> None:
     assert json.loads(ended.stdout)
 
 
+def test_the_service_that_the_image_runs_is_well_by_its_health_check_and_ends_in_order(tmp_path: Path) -> None:
+    """What the compose file starts, without databases: `run`, the check of the image, SIGTERM."""
+    state, environment = clean(tmp_path)
+    (tmp_path / "opt" / "config" / "jobs.yaml").write_text(
+        "jobs: [{name: weekly, when: cron 0 6 * * 6, datasets: bar_1w, paused: true}]", encoding="utf-8"
+    )
+    command = [sys.executable, "-P", "-m", "mystocks_ingest", "run", "--json"]
+    environment["MYSTOCKS_HTTP_HOST"] = "0.0.0.0"  # noqa: S104 - as in a container; the guard's rule is for going out
+    service = subprocess.Popen(
+        command, cwd=state, env={**environment, "MYSTOCKS_HTTP_PORT": "0"}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert service.stdout is not None
+        ready = json.loads(service.stdout.readline())
+        port = int(ready["http"].rpartition(":")[2])
+        assert checked(port, "\0".join(command).encode() + b"\0", tmp_path) == 0
+        service.terminate()
+        assert service.wait(60) == 0
+    finally:
+        if service.poll() is None:
+            service.kill()
+            service.wait()
+        service.stdout.close()
+    assert checked(port, "\0".join(command).encode() + b"\0", tmp_path) == 1
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_the_image_s_steps_make_an_environment_that_runs_the_program(tmp_path: Path) -> None:
