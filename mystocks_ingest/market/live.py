@@ -92,7 +92,8 @@ class Latest:
         held = {name: values[place] for name, values in self._held.items()}
         same_day = day_of(now["ts"]) == day_of(held["ts"])
         late = (now["ts"] < held["ts"]) & ~(same_day & (now["volume"] > held["volume"]))
-        unchanged = ~late & ((same_day & (now["digest"] == held["digest"])) | (now["digest"] == held["bad"]))
+        same = (same_day | (now["volume"] > 0)) & (now["digest"] == held["digest"])  # no two days trade alike
+        unchanged = ~late & (same | (now["digest"] == held["bad"]))
         stale = ~late & ~unchanged & same_day & (now["volume"] < held["volume"])
         fresh = ~(late | unchanged | stale)
         kept = frame if fresh.all() else frame.take(pa.array(np.flatnonzero(fresh)))

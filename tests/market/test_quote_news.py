@@ -81,6 +81,13 @@ def test_a_new_day_begins_anew():
     assert len(stored(latest, quotes(("A", at("09:15:00", 9), 10.0, 0))).frame) == 1
 
 
+def test_the_day_befores_state_is_no_news_when_it_is_stamped_with_another_day():
+    latest = Latest()
+    stored(latest, quotes(("A", at("15:00:00"), 10.0, 500), ("B", at("15:00:00"), 5.0, 0)))
+    shown_again = latest.news(quotes(("A", at("09:15:00", 9), 10.0, 500), ("B", at("09:15:00", 9), 5.0, 0)))
+    assert (symbols(shown_again.frame), shown_again.unchanged) == (["B"], 1)
+
+
 def test_a_volume_that_has_grown_is_newer_whatever_its_time_says():
     latest = Latest()
     stored(latest, quotes(("A", at("09:31:02"), 10.0, 500)))  # stamped when it was received
