@@ -16,8 +16,10 @@ from pathlib import Path
 
 from outage_faults import begin, end
 from outage_rows import Balance
-from outage_stage import Look, Stage
+from outage_stage import STORES, Look, Stage
 from outages import Case, Result, aftermath, watched, well
+from servers.mariadb import MariaDB
+from servers.postgresql import PostgreSQL
 
 from mystocks_ingest.spool import FILE
 
@@ -31,6 +33,8 @@ SPECIALS = (
     *(Case(subject, "torn", 1) for subject in ("spool", "spool at work")),
     *(Case("clock", step, m) for step in ("+1 h", "-1 h") for m in (1, 10)),
     *(Case("names", "gone", m) for m in (1, 10)),
+    *(Case("passwords", "changed", m) for m in (1, 10)),
+    Case("start", "all hung", 10),
 )
 
 
@@ -92,6 +96,10 @@ async def special(stage: Stage, case: Case) -> Result:
             during = await _clock(stage, HOUR if case.fault == "+1 h" else -HOUR, seconds)
         case "names":
             during = await _names_gone(stage, seconds)
+        case "passwords":
+            during = await _locked_out(stage, seconds)
+        case "start":
+            during = await _started_amid_silence(stage, seconds)
         case _:
             return await _torn(stage, case, before)
     return await aftermath(stage, case, before, during)
@@ -141,6 +149,39 @@ async def _names_gone(stage: Stage, seconds: float) -> Look:
         return await watched(stage, seconds)
     finally:
         names(stage, known=True)
+
+
+async def _locked_out(stage: Stage, seconds: float) -> Look:
+    """Passwords are changed at the databases, and the connections that knew the old ones are ended."""
+    await asyncio.to_thread(_passwords, stage, "another one")
+    for store in STORES:
+        await asyncio.to_thread(stage.wires[store].sever)
+    try:
+        return await watched(stage, seconds)
+    finally:
+        await asyncio.to_thread(_passwords, stage, "")
+
+
+def _passwords(stage: Stage, word: str) -> None:
+    """Empty: those that the service knows."""
+    postgresql, mariadb = stage.servers["postgresql"], stage.servers["mysql"]
+    assert isinstance(postgresql, PostgreSQL)
+    assert isinstance(mariadb, MariaDB)
+    postgresql.psql(f"ALTER ROLE {postgresql.user} PASSWORD '{word or postgresql.password}'", database="postgres")
+    mariadb.sql(f"ALTER USER {mariadb.user}@'127.0.0.1' IDENTIFIED BY '{word or mariadb.password}'")
+
+
+async def _started_amid_silence(stage: Stage, seconds: float) -> Look:
+    """The machine comes up before its databases answer: they hold the line and say nothing."""
+    await stage.kill()
+    for server in stage.servers.values():
+        await asyncio.to_thread(server.freeze)
+    try:
+        await stage.start()
+        return await watched(stage, seconds)
+    finally:
+        for server in stage.servers.values():
+            await asyncio.to_thread(server.thaw)
 
 
 async def _torn(stage: Stage, case: Case, before: Look) -> Result:

@@ -22,6 +22,8 @@ SPEED = 20.0
 MINUTES = (1, 10)
 RECOVERY_SECONDS = 180.0
 SETTLE_SECONDS = 40.0
+VENDOR_SECONDS = 45.0
+"""How long health is waited for after a vendor's outage: pauses that spare a vendor pass by the machine's clock."""
 _FIRST_SESSIONS = 3
 QUOTES = "{{name: quotes, when: every 20 s in session, datasets: quote, sources: {source}}}"
 HISTORY = (
@@ -61,17 +63,20 @@ class Result:
 
     @property
     def faultless(self) -> bool:
-        """Nothing lost, nothing doubled, health well before and after."""
-        cost = self.balance.lost or self.balance.doubled
-        well = self.after.code == 200 and set(self.after.bad) <= ({"spool"} if self.aside else set())
-        return not self.note.startswith("failed") and not cost and (well or self.note.startswith("skipped"))
+        """Nothing lost, nothing doubled."""
+        return not (self.balance.lost or self.balance.doubled or self.note.startswith("failed"))
+
+    @property
+    def well(self) -> bool:
+        """Health was fresh again in time."""
+        return self.after.code == 200 and set(self.after.bad) <= ({"spool"} if self.aside else set())
 
     def cells(self) -> tuple[str, ...]:
         case, b = self.case, self.balance
         if self.note:
             return case.subject, case.fault, str(case.minutes), *["-"] * 4, self.note
         lost = f"{b.lost} (+{self.aside} reported)" if self.aside else str(b.lost)
-        counts = (str(b.owed), lost, str(b.doubled), f"{self.seconds:.1f} s")
+        counts = (str(b.owed), lost, str(b.doubled), f"{'' if self.well else '> '}{self.seconds:.1f} s")
         looks = (str(self.before), str(self.during), str(self.after))
         return case.subject, case.fault, str(case.minutes), *counts, *looks
 
@@ -132,7 +137,8 @@ async def aftermath(
     """Wait for the recovery, then count. ``sessions`` of bars are owed by the vendor that was away."""
     began = time.monotonic()
     stage.feeder.flowing.clear()  # what was begun is repeated until it is acknowledged
-    after = await stage.settled(RECOVERY_SECONDS, spoilt=spoilt)
+    most = VENDOR_SECONDS if case.subject in VENDORS else RECOVERY_SECONDS
+    after = await stage.settled(most, spoilt=spoilt)
     while case.subject in VENDORS and (await bars(stage, sessions)).lost:
         if time.monotonic() > began + RECOVERY_SECONDS:
             break
