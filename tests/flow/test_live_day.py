@@ -294,9 +294,6 @@ async def test_a_symbol_that_does_not_trade_or_fails_costs_the_others_no_trades(
         stocks = [str(market.listing.symbols[n]) for n in market.kind("stock")]
         quiet = next(s for s in stocks if not market.ticks(s, day).num_rows and s[:1] in "036")
         symbols = tuple(Symbol(s) for s in (traded[0], quiet, traded[1]))
-        await f.at("10:00:00")
-        assert await f.collector.poll(TICK, order=("akshare",), symbols=symbols) == ""
-        assert {str(r["symbol"]) for r in await f.stored("tick")} == set(traded)
         moment = await f.at("10:30:00")
         await f.sim.fault("akshare", "garbage", times=3, match="eastmoney/details")
         said = await f.collector.poll(TICK, order=("akshare",), symbols=symbols)
@@ -307,3 +304,22 @@ async def test_a_symbol_that_does_not_trade_or_fails_costs_the_others_no_trades(
         assert await f.collector.poll(TICK, order=("akshare",), symbols=symbols) == ""
         held = Counter(str(r["symbol"]) for r in await f.stored("tick"))
         assert held == {s: market.ticks(s, day, until=moment).num_rows for s in traded}
+
+
+async def test_a_symbol_that_joins_during_the_day_gets_no_bar_of_what_was_before(tmp_path: Path) -> None:
+    one, other = Symbol("600000.SH"), Symbol("000001.SZ")
+    async with floor(tmp_path, "tushare") as f:
+        for clock in ("10:00:30", "10:01:00", "10:01:40", "10:02:00", "10:02:30", "10:03:00", "10:03:30"):
+            await f.at(clock)
+            symbols = (one,) if clock < "10:01:30" else (one, other)
+            assert await f.collector.poll(QUOTE, order=("tushare",), symbols=symbols) == ""
+            await f.collector.flush()
+        bars = {
+            (str(b["symbol"]), _time(b["bar_time"]).astimezone(ZONE).strftime("%H:%M")): b["volume"]
+            for b in await f.stored("bar_1m")
+        }
+        own = {symbol: minutes(f.sim.market, symbol) for symbol in (one, other)}
+        assert bars == {
+            (symbol, label): own[symbol][label]["volume"]
+            for symbol, label in ((one, "10:02"), (one, "10:03"), (other, "10:03"))
+        }
