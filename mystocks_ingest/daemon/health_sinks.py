@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from mystocks_ingest.daemon.onlooker import budgets
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.monitor.health import Kind, Part, State
 from mystocks_ingest.schema.tables import Route, Table
@@ -99,8 +100,7 @@ def sources(daemon: Daemon, now: datetime) -> Iterator[Part]:
         }
         if lately.p50 is not None and lately.p99 is not None:
             figures |= {"call_p50_seconds": lately.p50, "call_p99_seconds": lately.p99}
-        for used in status.used if status is not None else ():
-            figures[f"calls_left_of_{_window(used.rate.seconds)}"] = float(used.left)
+        figures |= {f"calls_left_of_{window}": float(left) for window, left in budgets(status).items()}
         if (score := daemon.rounds.quality.get(name)) is not None:
             figures["quality"] = score
         yield Part(name, Kind.SOURCE, State.DEGRADED if why else State.FRESH, why, figures=figures)
@@ -113,11 +113,3 @@ def _shut(status: SourceStatus | None, now: datetime) -> tuple[str, bool] | None
             word = "banned" if door.banned else "limited"
             return f"{word} until {door.until:%Y-%m-%d %H:%M} UTC: {door.reason}", door.banned
     return None
-
-
-def _window(seconds: float) -> str:
-    for length, word in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= length and seconds % length == 0:
-            count = round(seconds / length)
-            return word if count == 1 else f"{count}_{word}s"
-    return f"{seconds:g}_seconds"

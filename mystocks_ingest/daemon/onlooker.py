@@ -61,6 +61,20 @@ class Onlooker:
         return found
 
 
+def budgets(status: SourceStatus | None) -> dict[str, int]:
+    """Calls that are left, by window; those of a few seconds are about the pace of calls, not their number."""
+    used = status.used if status is not None else ()
+    return {_window(u.rate.seconds): u.left for u in used if u.rate.seconds >= 60}
+
+
+def _window(seconds: float) -> str:
+    for length, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length and seconds % length == 0:
+            count = round(seconds / length)
+            return word if count == 1 else f"{count}_{word}s"
+    return f"{seconds:g}_seconds"
+
+
 def feed(daemon: Daemon) -> None:
     """Tell the metrics what can only be seen by looking: queues, the spool, pools, budgets, live collection."""
     metrics, tables = daemon.metrics, {str(t): t for t in daemon.service.written}
@@ -85,9 +99,8 @@ def feed(daemon: Daemon) -> None:
         if (pool := meter.pool(now)) is not None:
             metrics.connected(store, *pool)
     for name in daemon.onlooker.sources:
-        status = daemon.onlooker.account(name)
-        if status is not None and status.used:
-            metrics.budget(name, min(used.left for used in status.used))
+        for window, left in budgets(daemon.onlooker.account(name)).items():
+            metrics.budget(name, window, left)
     for name, score in daemon.rounds.quality.items():
         metrics.quality(name, score)
     for name, seen in daemon.collector.figures.items():

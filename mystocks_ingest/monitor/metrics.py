@@ -100,7 +100,12 @@ FAMILIES = (
     ),
     Family("mystocks_calls_total", "counter", ("source", "outcome"), "Calls of a source by how they ended."),
     Family("mystocks_call_seconds", "histogram", ("source",), "How long a source took to answer.", _SLOW),
-    Family("mystocks_budget_left_calls", "gauge", ("source",), "Calls a source would still allow now."),
+    Family(
+        "mystocks_budget_left_calls",
+        "gauge",
+        ("source", "window"),
+        "Calls a source would still allow within the window (minute, hour, day).",
+    ),
     Family("mystocks_source_quality", "gauge", ("source",), "A source's score, 0 to 100."),
     Family("mystocks_retries_total", "counter", ("of", "name"), "Tries after the first, of a sink, source or job."),
     Family("mystocks_queue_rows", "gauge", ("store", "table"), "Rows that wait in memory for their table."),
@@ -260,8 +265,8 @@ class Metrics:
         if seconds is not None:
             self._histograms["mystocks_call_seconds"].labels(source).observe(seconds)
 
-    def budget(self, source: str, calls_left: float) -> None:
-        self._gauges["mystocks_budget_left_calls"].labels(source).set(calls_left)
+    def budget(self, source: str, window: str, calls_left: float) -> None:
+        self._gauges["mystocks_budget_left_calls"].labels(source, window).set(calls_left)
 
     def quality(self, source: str, score: float) -> None:
         self._gauges["mystocks_source_quality"].labels(source).set(score)

@@ -127,6 +127,7 @@ async def test_every_metric_is_fed_by_a_running_service_and_prometheus_and_grafa
     shown = {name for name, _ in watched.values} | {"up"} | NO_SAMPLE
     assert used() - shown == set()
     figures = {(pairs["kind"], pairs["figure"]) for pairs in labels if "figure" in pairs}
+    assert ("source", "banned") in figures
     assert {("disk", "used_percent"), ("calendar", "days_left"), ("sink", "away"), ("sink", "away_seconds")} <= figures
 
 

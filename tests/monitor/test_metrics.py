@@ -67,7 +67,7 @@ def test_every_method_tells_and_every_family_is_reached_by_one() -> None:
     metrics.wrote("redis", "quotes", 4, 400, 0.01)
     metrics.landed("redis", "quote", 0.02)
     metrics.called("sina", "ok", 0.3)
-    metrics.budget("sina", 55)
+    metrics.budget("sina", "minute", 55)
     metrics.quality("sina", 99.5)
     metrics.retried("sink", "redis")
     metrics.queued("redis", "quotes", 3, 300)

@@ -187,6 +187,7 @@ def test_figures_that_the_alerts_ask_of_parts_are_those_that_parts_are_asked_for
     parts = (
         Part("state", Kind.DISK, figures={"used_percent": 81.0}),
         Part("calendar", Kind.CALENDAR, figures={"days_left": 12.0}),
+        Part("tushare", Kind.SOURCE, figures={"banned": 0.0}),
         Part("redis", Kind.SINK, figures={"away": 1.0, "away_seconds": 30.0}),
     )
     metrics = Metrics(process=False)
