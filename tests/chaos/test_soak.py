@@ -1,8 +1,8 @@
 """Ten times the usual load for half an hour: memory, open files, threads and child processes stay as they were.
 
 ``SOAK_SECONDS`` (1800) is how long, ``SOAK_RATE`` (18000) how many rows a second. The vendor's answers are 5,400 quotes
-each; TDengine's stand-in counts rows and keeps none. What is compared is the mean of the first and the last fifth after
-five minutes (or a sixth of the time) of warming up.
+each; TDengine's stand-in counts rows and keeps none. What is compared is the first and the last fifth after five
+minutes (or a sixth of the time) of warming up: the mean, of memory the lower quartile, for a batch that waits is no leak.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from servers.private import KEEPER
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from bench.live_stage import Loaded, staged
@@ -76,6 +77,13 @@ def tell(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _keeper(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The parent of the servers outlives the test, and so is not started by it."""
+    folder = tmp_path_factory.mktemp("keeper")
+    KEEPER.start(["true"], folder, folder / "log", {"PATH": os.environ["PATH"]}, None)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(SECONDS + 600)
 def test_ten_times_the_load_grows_neither_memory_nor_files_nor_threads_nor_processes() -> None:
@@ -91,12 +99,13 @@ def test_ten_times_the_load_grows_neither_memory_nor_files_nor_threads_nor_proce
     part = max(len(settled) // 5, 1)
     first, last = settled[:part], settled[-part:]
 
-    def mean(some: list[Look], name: str) -> float:
-        return statistics.mean(getattr(x, name) for x in some)
+    def usual(some: list[Look], name: str) -> float:
+        values = [getattr(x, name) for x in some]
+        return statistics.quantiles(values, n=4)[0] if name == "rss" and len(values) > 1 else statistics.mean(values)
 
     for name in ("rss", "files", "threads", "children"):
-        tell(f"{name}: {mean(first, name):,.1f} in the first fifth, {mean(last, name):,.1f} in the last")
+        tell(f"{name}: {usual(first, name):,.1f} in the first fifth, {usual(last, name):,.1f} in the last")
     assert found["offered"] == kept
-    assert mean(last, "rss") <= mean(first, "rss") * GROWTH
+    assert usual(last, "rss") <= usual(first, "rss") * GROWTH
     for name in ("files", "threads", "children"):
-        assert mean(last, name) <= mean(first, name) + 1, name
+        assert usual(last, name) <= usual(first, name) + 1, name
