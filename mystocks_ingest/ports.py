@@ -212,9 +212,15 @@ class Checkpoint:
     source: str
 
 
+NO_ROW = "{}"
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row that a check or a sink refused. ``raw`` is the vendor's row as JSON, ``row`` the canonical one."""
+    """A row that a check or a sink refused. ``raw`` is the vendor's row as JSON, ``row`` the canonical one.
+
+    ``row`` is NO_ROW where what came could not be read at all.
+    """
 
     dataset: str
     source: str

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from mystocks_ingest.logs import get, redact
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Frame
-from mystocks_ingest.ports import DeadLetter
+from mystocks_ingest.ports import NO_ROW, DeadLetter
 from mystocks_ingest.sinks.redis.streams import Entry
 from mystocks_ingest.web import delivery, entries
 from mystocks_ingest.web.entries import Delivered
@@ -131,7 +131,7 @@ def letter(wanted: Dataset, refused: Refused, *, stream: str, at: datetime) -> D
     symbol = cells.get("symbol")
     return DeadLetter(
         dataset=wanted.name, source=refused.source, symbol=symbol, time=cells.get(wanted.time or ""), rule=RULE,
-        reason=redact(refused.reason), raw=raw, row=json.dumps(cells, ensure_ascii=False), at=at, run_id="stream",
+        reason=redact(refused.reason), raw=raw, row=NO_ROW, at=at, run_id="stream",
     )  # fmt: skip
 
 

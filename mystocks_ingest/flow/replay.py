@@ -23,12 +23,13 @@ from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import STATED_MOVE, Context, check
 from mystocks_ingest.market.datasets import Dataset, dataset
 from mystocks_ingest.market.frames import Frame, Symbol, Window
-from mystocks_ingest.ports import Checkpoint, DeadLetter, Query, Sink
+from mystocks_ingest.ports import NO_ROW, Checkpoint, DeadLetter, Query, Sink
 from mystocks_ingest.schema.tables import Route, Table, Tables
 
 log = get("replay")
 
 PAGE = 20_000  # letters held in memory at a time
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _LETTER = "letter"  # the column of a replayed frame's raw rows that says which letter a row came from
 
 
@@ -101,9 +102,15 @@ async def _page(
 ) -> int:
     """Replay a page; the number of letters that stay."""
     groups: dict[tuple[str, str], dict[int, DeadLetter]] = {}
-    for buried in page:
-        groups.setdefault((buried.letter.dataset, buried.letter.source), {})[buried.id] = buried.letter
     stayed = 0
+    for buried in page:
+        letter = buried.letter
+        if letter.row == NO_ROW:  # what could not be read then cannot be now
+            done.refused[letter.dataset, letter.rule] += 1
+            done.reasons[letter.dataset, letter.rule] = letter.reason
+            stayed += 1
+            continue
+        groups.setdefault((buried.letter.dataset, buried.letter.source), {})[buried.id] = buried.letter
     for (name, source), group in sorted(groups.items()):
         newest, older = _newest(restored(dataset(name), source, group))
         overtaken, current = await _split(newest, tables, sink)
@@ -173,8 +180,16 @@ def restored(wanted: Dataset, source: str, letters: Mapping[int, DeadLetter]) ->
     ids = _origin(letters)
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     order = pc.sort_indices(batch, sort_keys=[(k, "ascending") for k in wanted.key])
-    fetched = max((v for v in batch.column("fetched_at").to_pylist() if v is not None), default=datetime.now(UTC))
+    fetched = max((v for v in _fetched(batch) if v is not None), default=datetime.now(UTC))
     return Frame(wanted, source, fetched, batch, ids).take(order)
+
+
+def _fetched(rows: pa.RecordBatch) -> list[datetime | None]:
+    """When each row was fetched; None of a dataset that does not say so."""
+    if "fetched_at" not in rows.schema.names:
+        return [None] * int(rows.num_rows)
+    found: list[datetime | None] = rows.column("fetched_at").to_pylist()
+    return found
 
 
 def _origin(letters: Mapping[int, DeadLetter]) -> pa.RecordBatch:
@@ -193,7 +208,7 @@ def _newest(frame: Frame) -> tuple[Frame, dict[int, list[int]]]:
     A vendor that sent two faulty rows of a key on two days left two letters; only one can be stored.
     """
     key = frame.dataset.key
-    rows = frame.rows.select([*key, "fetched_at"]).to_pylist()
+    rows, fetched = frame.rows.select(list(key)).to_pylist(), _fetched(frame.rows)
     by_key: dict[tuple[object, ...], list[int]] = {}
     for index, row in enumerate(rows):
         by_key.setdefault(tuple(row[k] for k in key), []).append(index)
@@ -201,7 +216,7 @@ def _newest(frame: Frame) -> tuple[Frame, dict[int, list[int]]]:
     keep: list[int] = []
     older: dict[int, list[int]] = {}
     for indices in by_key.values():
-        *others, last = sorted(indices, key=lambda i: (rows[i]["fetched_at"], numbers[i]))
+        *others, last = sorted(indices, key=lambda i: (fetched[i] or _NEVER, numbers[i]))
         keep.append(last)
         older[numbers[last]] = [numbers[i] for i in others]
     return frame.take(pa.array(sorted(keep), pa.int64())), older
@@ -219,9 +234,9 @@ def _column(values: Sequence[object], kind: pa.DataType) -> pa.Array:
 
 async def _split(frame: Frame, tables: Tables, sink: Sink) -> tuple[Frame, Frame]:
     """Rows for which the store holds a newer one of the same key, and the others."""
-    stored = await sink.read(
-        tables.holder(frame.dataset), Query(symbols=_symbols(frame), columns=(*frame.dataset.key, "fetched_at"))
-    )
+    version = [name for name in ("fetched_at",) if name in frame.dataset.schema.names]
+    columns = (*frame.dataset.key, *version)
+    stored = await sink.read(tables.holder(frame.dataset), Query(symbols=_symbols(frame), columns=columns))
     newer = _newer(frame, stored)
     late = [i for i, is_late in enumerate(newer) if is_late]
     rest = [i for i, is_late in enumerate(newer) if not is_late]
@@ -235,8 +250,18 @@ def _symbols(frame: Frame) -> tuple[Symbol, ...]:
 
 
 def _newer(frame: Frame, stored: pa.Table) -> list[bool]:
-    """Whether the store holds a row of the same key that was fetched later, for each row."""
-    key = frame.dataset.key
-    have = {tuple(row[k] for k in key): row["fetched_at"] for row in stored.select([*key, "fetched_at"]).to_pylist()}
-    rows = frame.rows.select([*key, "fetched_at"]).to_pylist()
-    return [(at := have.get(tuple(row[k] for k in key))) is not None and at > row["fetched_at"] for row in rows]
+    """Whether the store holds a row of the same key that was fetched later, for each row.
+
+    Of a dataset that does not say when a row was fetched, what is stored stands.
+    """
+    key = list(frame.dataset.key)
+    rows = [tuple(row[k] for k in key) for row in frame.rows.select(key).to_pylist()]
+    held = [tuple(row[k] for k in key) for row in stored.select(key).to_pylist()]
+    if "fetched_at" not in frame.dataset.schema.names:
+        there = set(held)
+        return [row in there for row in rows]
+    have = dict(zip(held, stored.column("fetched_at").to_pylist(), strict=True))
+    return [
+        (known := have.get(row)) is not None and at is not None and known > at
+        for row, at in zip(rows, _fetched(frame.rows), strict=True)
+    ]

@@ -54,15 +54,17 @@ class Stores:
 async def read_everywhere(wanted: Dataset, query: Query, *, tables: Tables, sink: Sink) -> pa.Table:
     """Rows of ``wanted`` from every table of its route, each key once, in key order.
 
-    Where two tables hold a key, the row fetched last stands. A best-effort table that is away or differs is left out
+    Where two tables hold a key, the row fetched last stands; of a dataset that does not say when a row was fetched, that
+    of the required table. A best-effort table that is away or differs is left out
     with a warning; a required one raises Unavailable, or Drifted.
     """
-    routes = tables.routes(wanted)
+    routes = sorted(tables.routes(wanted), key=lambda t: t.route is Route.REQUIRED)  # of equals the last one stands
     if len(routes) == 1:
         return await sink.read(routes[0], query)
     # the key and the time of fetching decide between tables, so they are read whatever columns are wanted
     names = query.columns or tuple(wanted.schema.names)
-    needed = tuple(dict.fromkeys((*names, *wanted.key, "fetched_at")))
+    version = tuple(name for name in ("fetched_at",) if name in wanted.schema.names)
+    needed = tuple(dict.fromkeys((*names, *wanted.key, *version)))
     asked = Query(query.symbols, query.window, needed)
     found = await asyncio.gather(*(sink.read(table, asked) for table in routes), return_exceptions=True)
     parts = []
@@ -73,14 +75,14 @@ async def read_everywhere(wanted: Dataset, query: Query, *, tables: Tables, sink
             raise part
         else:
             parts.append(part)
-    return _newest(pa.concat_tables(parts, promote_options="default"), wanted.key).select(list(names))
+    return _newest(pa.concat_tables(parts, promote_options="default"), wanted.key, version).select(list(names))
 
 
-def _newest(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
-    """Each key once, its row fetched last, in key order."""
+def _newest(rows: pa.Table, key: tuple[str, ...], version: tuple[str, ...]) -> pa.Table:
+    """Each key once, its row fetched last, in key order; of equal ones the last."""
     if not rows.num_rows:
         return rows
-    ordered = rows.sort_by([*((k, "ascending") for k in key), ("fetched_at", "ascending")])
+    ordered = rows.sort_by([(name, "ascending") for name in (*key, *version)])
     numbered = ordered.append_column("#", pa.array(np.arange(ordered.num_rows)))
     last = numbered.group_by(list(key), use_threads=False).aggregate([("#", "max")])
     return ordered.take(pa.array(np.sort(last["#_max"].to_numpy())))

@@ -107,6 +107,9 @@ async def test_the_latest_position_and_cash_are_in_redis_and_their_history_in_po
         assert json.loads(redis.cli("HGET", "account:cash", "a"))["cash"] == 4000.25
         assert await service.stop() == 0
     assert (count("position"), count("account")) == ("2", "2")
+    read = await stores.stored("position")  # of both databases, each state once
+    assert sorted(read["volume"].to_pylist()) == [100, 300]
+    assert sorted((await stores.stored("account"))["cash"].to_pylist()) == [4000.25, 5000.5]
 
 
 async def test_a_kill_between_durable_and_acknowledged_doubles_nothing_and_undoes_nothing(

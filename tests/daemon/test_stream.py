@@ -15,6 +15,7 @@ from servers.redis import Redis
 from stream_place import ORDER, House, opened, until
 
 from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.flow.replay import Choice
 from mystocks_ingest.monitor.health import State
 from mystocks_ingest.ports import Query
 
@@ -186,9 +187,15 @@ async def test_a_defect_met_while_storing_makes_dead_letters_and_does_not_end_th
         house.desk.fault = None
         last = await house.add("order", {**ORDER, "order_id": "2"})
         await house.everything_is_acknowledged("order", last)
-    (buried,) = await house.desk.service.journal.letters(dataset="order")
+        last = await house.add("order", {**ORDER, "volume": "many"})
+        await house.everything_is_acknowledged("order", last)
+    buried, unreadable = await house.desk.service.journal.letters(dataset="order")
     assert (buried.letter.rule, json.loads(buried.letter.row)["order_id"]) == ("defect", "1")
     assert [o["order_id"] for o in await house.stored("order")] == ["2"]
+    done = await house.desk.service.replay(Choice())  # after an upgrade, say
+    assert (done.stored, done.refused) == ({"order": 1}, {("order", "unreadable"): 1})
+    assert [o["order_id"] for o in await house.stored("order")] == ["1", "2"]
+    assert [b.id for b in await house.desk.service.journal.letters(dataset="order")] == [unreadable.id]
 
 
 async def test_what_was_stored_and_not_acknowledged_is_acknowledged_and_not_stored_again(
