@@ -84,6 +84,8 @@ class Collector:
     _resting: dict[tuple[str, str], _Rest] = field(default_factory=dict)  # source; dataset, or empty: all of them
     _minutes: MinuteBars | None = None
     _saved: datetime | None = None
+    _waiting: list[Frame] = field(default_factory=list)  # bars that are complete and not stored yet, a day's at most
+    _giving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def poll(self, wanted: Dataset, *, order: Sequence[str] = (), symbols: tuple[Symbol, ...] = ()) -> str:
         """Ask once; the reason why nobody answered, empty when somebody did. Raises Unavailable (no table takes rows).
@@ -128,9 +130,7 @@ class Collector:
         """Store the bars under way that have ended: after each minute without quotes, and at the session's end."""
         if self._minutes is None:
             return
-        done = self._minutes.flush(self.now())
-        if done is not None:
-            await self.ingest.take(done, None, now=self.now())
+        if await self._give(self._minutes.flush(self.now())):
             await self._save(self._minutes)
 
     @property
@@ -190,10 +190,20 @@ class Collector:
         self._minutes.look(rows, until or self.now())
         if not len(stored):
             return
-        done = self._minutes.take(stored)
-        if done is not None:
-            await self.ingest.take(done, None, now=self.now())
+        await self._give(self._minutes.take(stored))
         await self._save(self._minutes)
+
+    async def _give(self, done: Frame | None) -> bool:
+        """Store ``done`` after the bars that could not be stored before; whether there were any. Raises Unavailable."""
+        if done is not None:
+            self._waiting.append(done)
+        given = False
+        async with self._giving:
+            while self._waiting:
+                await self.ingest.take(self._waiting[0], None, now=self.now())
+                del self._waiting[0]
+                given = True
+        return given
 
     async def _save(self, minutes: MinuteBars) -> None:
         """Keep the bars under way; not for every frame of a poll."""

@@ -28,6 +28,7 @@ from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.monitor.journal import EmbeddedJournal
 from mystocks_ingest.ports import Query
 from mystocks_ingest.schema import tables
+from mystocks_ingest.schema.tables import Table
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sim.market import Market
 from mystocks_ingest.sim.server import Sim, SimConfig, running
@@ -258,6 +259,37 @@ async def test_a_change_that_could_not_be_stored_is_stored_at_the_next_poll(
         assert await f.quotes() == {}
         await f.poll()
         same(await f.quotes(), visible(f.sim.market, moment))
+
+
+async def test_bars_that_could_not_be_stored_are_stored_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with floor(tmp_path, "tushare") as f:
+        write = EmbeddedSink.write
+
+        async def no_bars(sink: EmbeddedSink, table: Table, rows: pa.RecordBatch) -> None:
+            if table.name == "bar_1m":
+                raise Unavailable("the disk is full")
+            await write(sink, table, rows)
+
+        for clock in ("09:30:30", "09:31:00"):
+            await f.at(clock)
+            await f.poll()
+        with monkeypatch.context() as patched:
+            patched.setattr(EmbeddedSink, "write", no_bars)
+            for clock in ("09:31:05", "09:32:00"):
+                await f.at(clock)
+                with pytest.raises(Unavailable):
+                    await f.collector.flush()
+                with pytest.raises(Unavailable):
+                    await f.poll()
+        assert await f.stored("bar_1m") == []
+        await f.at("09:32:05")
+        await f.collector.flush()
+        bars = {(str(b["symbol"]), _time(b["bar_time"]).astimezone(ZONE).strftime("%H:%M")): b["volume"]
+                for b in await f.stored("bar_1m")}  # fmt: skip
+        symbols = {symbol for symbol, _ in bars}
+        assert len(symbols) > 10
+        assert bars == {(s, label): minutes(f.sim.market, s)[label]["volume"]
+                        for s in symbols for label in ("09:31", "09:32")}  # fmt: skip
 
 
 async def test_polled_trades_are_stored_once_each_with_numbers_that_stay(tmp_path: Path) -> None:
