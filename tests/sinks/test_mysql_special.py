@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from contract import ALL, ordinary, plain, replaced, same, without
+from contract import ALL, connections, ordinary, plain, replaced, same, without
+from pymysql import err
 from servers.fixtures import served
 from servers.mariadb import BINARIES, MariaDB
 from test_mysql import DATABASE, MySQLSubject
@@ -30,6 +31,7 @@ from mystocks_ingest.sinks.mysql import Access, MySQLDatabase, MySQLSink
 from mystocks_ingest.sinks.mysql.database import version
 from mystocks_ingest.sinks.mysql.ddl import COLLATION
 from mystocks_ingest.sinks.mysql.sink import SMALL
+from mystocks_ingest.sinks.mysql.wire import Wire
 
 CONFIG = Path(__file__).parents[2] / "config" / "tables.yaml"
 PLAIN = "plain-secret"  # of accounts that live for one test run
@@ -477,6 +479,16 @@ async def test_a_wire_is_plain_only_where_that_is_allowed(
     assert not await cipher(MySQLSubject(sealed_server).access(tls="off"))
     for tls in ("require", "verify"):
         assert "the server offers no TLS" in await refusal(subject.access(tls=tls))
+
+
+async def test_a_login_refused_over_tls_leaves_no_connection_behind(sealed_server: MariaDB) -> None:
+    access = MySQLSubject(sealed_server).access(password=PLAIN, tls="require")
+    wire = Wire(access)
+    with pytest.raises(err.OperationalError, match="1045"):
+        await wire.opened()
+    for _ in range(3):  # the socket is closed in the loop's next turn, without waiting for a farewell
+        await asyncio.sleep(0)
+    assert connections(sealed_server.port) == []
 
 
 async def test_a_certificate_nobody_vouches_for_is_one_sentence(sealed_server: MariaDB, tmp_path: Path) -> None:

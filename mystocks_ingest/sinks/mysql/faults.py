@@ -161,6 +161,11 @@ def structural(exc: Exception, access: Access, statement: str) -> IngestError:
             return ConfigError(f"{at}: {said}: it is gone already; run the command again for a new plan")
         case 1205:
             return Unavailable(f"{at}: {said}: another session uses the table; try again when it has ended", after=30.0)
+        case 1170:
+            return UnsafeChange(
+                f"{at}: {said}: an index that is there has the whole column; `schema apply --allow-unsafe` drops it, or "
+                "leave the column a VARCHAR"
+            )
         case 1072:
             return UnsafeChange(f"{at}: {said}: it is to be added first, which has to be asked for by name")
     if code in _FOREIGN:

@@ -29,7 +29,8 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
     """An open connection. Made by ``Wire.opened``; ended by ``quit`` or ``abort``."""
 
     _reader: Any = None
-    _writer: Any = None
+    _kept: Any = None
+    _transport: Any = None  # the last one; aiomysql forgets its writer when a login fails
     _result: Any
     _ssl_context: ssl.SSLContext | None
     _next_seq_id: int
@@ -57,6 +58,16 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
         self._local_infile = False  # announced to the server, and yet no file of ours is ever its to name
         self._access = access
 
+    @property
+    def _writer(self) -> Any:
+        return self._kept
+
+    @_writer.setter
+    def _writer(self, writer: Any) -> None:
+        self._kept = writer
+        if writer is not None:
+            self._transport = writer.transport
+
     async def opened(self) -> None:
         """Connect and log in. Whoever calls this bounds it in time."""
         try:
@@ -80,9 +91,9 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
 
     def abort(self) -> None:
         """Drop the connection at once, whatever is under way; never raises, never waits."""
-        if self._writer is not None:
-            self._writer.transport.abort()
-        self._writer = self._reader = None
+        if self._transport is not None:
+            self._transport.abort()
+        self._writer = self._reader = self._transport = None
 
     def quit(self) -> None:
         """Say good-bye and drop the connection; never waits."""
