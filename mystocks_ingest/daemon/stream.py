@@ -9,6 +9,7 @@ reason, and holds nobody up.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from mystocks_ingest.daemon import batches
-from mystocks_ingest.errors import IngestError, Rejected
+from mystocks_ingest.errors import ConfigError, IngestError, Rejected
 from mystocks_ingest.flow.ingest import Taken, letters
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import Refused
@@ -92,8 +93,14 @@ class StreamConsumer:
     _count: int = _FIRST_COUNT  # entries of each stream in one read
 
     def __post_init__(self) -> None:
+        prefix = self.settings.stream_prefix
+        if self.settings.redis_cluster and not re.search(r"\{[^}]+\}", prefix):
+            raise ConfigError(
+                f"MYSTOCKS_STREAM_PREFIX is {prefix}, whose streams a cluster spreads over its nodes: put braces round a "
+                "part of it, {mystocks}:ingest"
+            )
         for wanted in delivery.deliverable():
-            name = f"{self.settings.stream_prefix}:{wanted.name}"
+            name = f"{prefix}:{wanted.name}"
             self._streams[name] = _Stream(name, wanted)
 
     async def run(self) -> None:

@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import duckdb
+import pytest
 from daemon_place import Place, Service, until
 
 TOKEN = "a-token-of-this-test-0123456789"  # noqa: S105
@@ -49,6 +50,7 @@ def write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.timeout(300)
 async def test_quality_and_pacing_change_under_load_and_a_wrong_file_leaves_the_old_rules_in_force(
     place: Place,
 ) -> None:

@@ -8,16 +8,20 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pytest
 from servers.redis import Redis
-from stream_place import ORDER, House, opened, until
+from stream_place import ORDER, Desk, House, opened, until
 
-from mystocks_ingest.errors import Unavailable
+from mystocks_ingest.daemon.stream import StreamConsumer
+from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.flow.replay import Choice
 from mystocks_ingest.monitor.health import State
 from mystocks_ingest.ports import Query
+from mystocks_ingest.settings import Settings
+from mystocks_ingest.web.known import Known
 
 TICK = {"symbol": "600519", "ts": "2024-06-03T10:00:00+08:00", "price": 10.0, "volume": 100}
 
@@ -255,3 +259,13 @@ async def test_something_else_under_a_streams_name_is_said_and_the_other_streams
     async with house.consuming() as consumer:
         await house.everything_is_acknowledged("order", last)
         assert consumer.part().reason == f"{house.stream('fill')} is no stream"
+
+
+def test_streams_that_a_cluster_would_spread_over_its_nodes_are_one_sentence() -> None:
+    spread = Settings(_env_file=None).model_copy(
+        update={"redis_cluster": "127.0.0.1:1", "stream_prefix": "mystocks:ingest"}
+    )
+    with pytest.raises(ConfigError, match="braces"):
+        StreamConsumer(spread, cast(Desk, None), cast(Known, None))
+    together = spread.model_copy(update={"stream_prefix": "{mystocks}:ingest"})
+    assert StreamConsumer(together, cast(Desk, None), cast(Known, None)).part().state is State.DEGRADED
