@@ -60,6 +60,10 @@ outages: $(ready) ## each database and vendor stopped, hung, slowed, answering e
 deliveries: $(ready) ## the long proofs of both ways in: Redis streams and HTTP, killed between durable and acknowledged
 	@$(guarded) $(python) -m pytest -q -s -m long tests/daemon/test_deliveries.py
 
+.PHONY: health
+health: $(ready) ## health and alerts of the real service: each rule fires and recovers, a database away, every vendor down
+	@$(guarded) $(python) -m pytest -q -s --durations=0 tests/daemon/test_alert_stories.py tests/daemon/test_health_states.py
+
 .PHONY: day
 day: $(ready) ## a simulated trading day at 60 times the speed, with two kills: what was shown, what is stored; a table, seven minutes
 	@$(guarded) $(python) -m pytest -q -s -m long tests/daemon/test_trading_day.py

@@ -173,6 +173,7 @@ def _counted(service: Inside) -> Callable[[], object]:
     return lambda: service.daemon.rounds.counted_at != before
 
 
+@pytest.mark.long
 async def test_a_database_that_is_away_is_told_as_down_failing_slow_and_with_rows_waiting_and_recovers(
     place: Place, redis: Redis
 ) -> None:
