@@ -82,6 +82,10 @@ class Unavailable(Retryable):
     """A sink cannot take rows at the moment: stopped, full, read-only."""
 
 
+class Full(Unavailable):
+    """The spool, or the disk it lies on, takes no more."""
+
+
 class UnsafeChange(IngestError):
     """A schema change that may lose data and was not asked for by name."""
 

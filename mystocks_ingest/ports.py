@@ -154,7 +154,7 @@ class Backlog(Protocol):
         ...
 
     async def put(self, target: str, rows: pa.RecordBatch) -> None:
-        """Durable on return. Raises Unavailable when it is full."""
+        """Durable on return. Raises Full when there is no room, and Unavailable."""
         ...
 
     async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import ConfigError, Drifted, Unavailable
+from mystocks_ingest.errors import ConfigError, Drifted, Full, Unavailable
 from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Backlog, Query, Sink, Spooled
@@ -113,7 +113,7 @@ class SpooledSink:
         while True:
             try:
                 await self._backlog.put(target, rows)
-            except Unavailable:
+            except Full:
                 while losers and not await self._backlog.drop_oldest(losers[0], least_bytes=2 * rows.nbytes):
                     losers.pop(0)
                 if not losers:

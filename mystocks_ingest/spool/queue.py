@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import ConfigError, Unavailable
+from mystocks_ingest.errors import ConfigError, Full, Unavailable
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Spooled
 from mystocks_ingest.spool.salvage import checksum, salvaged
@@ -44,10 +44,6 @@ CREATE TABLE IF NOT EXISTS quarantine (
 """
 _SUFFIXES = ("", "-wal", "-shm")
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
-
-
-class Full(Unavailable):
-    """The spool, or the disk it lies on, takes no more."""
 
 
 @dataclass(frozen=True, slots=True)
