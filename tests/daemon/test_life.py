@@ -79,7 +79,7 @@ async def _amid_a_backfill(place: Place, service: Service) -> asyncio.Task[tuple
         calls = (await place.sim.calls())["baostock"]
         return calls.get("query_history_k_data_plus", 0) >= 8
 
-    await until(some, seconds=40)
+    await until(some, seconds=90)
     return asked
 
 
