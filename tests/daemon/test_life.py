@@ -10,7 +10,10 @@ from datetime import date
 from pathlib import Path
 
 import duckdb
+import pytest
 from daemon_place import DAILY, QUOTES, Place, Service, until
+
+pytestmark = pytest.mark.timeout(400)  # each starts several processes, on a machine that may be busy
 
 
 async def test_it_says_when_it_is_ready_collects_quotes_and_ends_with_0_on_sigterm(place: Place) -> None:
