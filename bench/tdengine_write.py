@@ -132,7 +132,14 @@ async def _measured(options: Options, batches: list[pa.RecordBatch], file: Path)
 
 async def _bare(options: Options, rows: Path, *, prebuilt: bool) -> float:
     """Seconds of the loop in a process of its own, from the first row to the last answer."""
-    words = [sys.executable, "-m", __spec__.name, options.dsn, str(rows), "lists" if prebuilt else "arrow"]
+    words = [
+        sys.executable,
+        "-m",
+        __spec__.name,
+        options.dsn.replace("?", f"/{TABLE.database_name}?", 1),
+        str(rows),
+        "lists" if prebuilt else "arrow",
+    ]
     done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=True)
     return float(done.stdout)
 

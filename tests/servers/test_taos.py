@@ -112,6 +112,25 @@ def test_a_table_takes_32767_rows_in_one_bind_and_not_one_more(bars) -> None:
     assert refused(lambda: bars(("a", times, [1.0] * 32_768))) == 0x0236
 
 
+def test_sub_tables_that_stmt2_binds_need_a_connection_that_is_in_their_database(dsn, database) -> None:
+    _, name = database
+    database[0].execute("create stable s (ts timestamp, v int) tags (t int)")
+    sql = f"insert into ? using {name}.s tags(?) values(?, ?)"
+    address, _, options = dsn.partition("?")
+
+    def insert(connection: Any) -> int:
+        statement = connection.stmt2_statement()
+        statement.prepare(sql)
+        columns = [taosws.millis_timestamps_to_column([T0]), taosws.ints_to_column([1])]
+        statement.bind([taosws.stmt2_bind_param_view("a", [taosws.int_to_tag(1)], columns)])
+        return int(statement.execute())
+
+    outside = taosws.connect(dsn)
+    with pytest.raises((taosws.Error, taosws.InterfaceError), match="db is not specified"):
+        insert(outside)
+    assert insert(taosws.connect(f"{address}/{name}?{options}")) == 1
+
+
 def test_stmt2_is_strict_about_types(database) -> None:
     connection, name = database
     connection.execute("create stable s (ts timestamp, v float) tags (t int)")

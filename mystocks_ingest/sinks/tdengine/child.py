@@ -26,6 +26,7 @@ import taosws  # type: ignore[import-untyped,unused-ignore]  # it ships no types
 
 _CODE = re.compile(r"\[0x([0-9A-Fa-f]{4,8})\]")
 _STATEMENTS = 32
+_ELSEWHERE = frozenset({0x0200, 0x0216, 0x022B, 0x0388, 0x2603, 0x2616})  # said in no database, or in the wrong one
 OURS = -1  # in place of TDengine's code: a value could not be brought over
 _PR_SET_PDEATHSIG = 1
 _Maker = Callable[[Any], Any]
@@ -82,6 +83,7 @@ class Worker:
         self._incoming = incoming
         self._outgoing = outgoing
         self._connection: Any = None
+        self._database: str | None = None  # which the connection is in, as far as is known
         self._statements: dict[str, Any] = {}
         self._rows: Iterator[tuple[Any, ...]] = iter(())
         self._kinds: list[tuple[str, pa.DataType]] = []
@@ -93,6 +95,7 @@ class Worker:
                 case "connect":
                     return self._connect()
                 case "execute":
+                    self._database = None  # it may be dropped by this, and what is prepared may be of another shape
                     return {"affected": self._connection.execute(call["sql"])}
                 case "query":
                     return {"rows": [list(row) for row in self._connection.query(call["sql"])]}
@@ -114,19 +117,35 @@ class Worker:
         except (taosws.Error, taosws.InterfaceError, ValueError, TypeError, OverflowError) as exc:
             self._statements.pop(call.get("sql", ""), None)  # a failed bind leaves its rows in the statement
             self._rows = iter(())
+            self._database = None
             found = _CODE.search(str(exc))
             ours = not isinstance(exc, taosws.Error | taosws.InterfaceError)
             return {"error": f"{exc}", "code": int(found[1], 16) if found else OURS if ours else None}
 
     def _connect(self) -> dict[str, Any]:
         self._statements.clear()
-        self._connection = None
+        self._database = self._connection = None
         self._connection = taosws.connect(self._dsn)
         return {"version": str(next(iter(self._connection.query("SELECT server_version()")))[0])}
 
     def _insert(self, call: dict[str, Any]) -> dict[str, Any]:
         """Bind and execute the rows of the shared memory, table by table as ``cuts`` divides them."""
+        columns = self._columns(call)
+        try:
+            affected = self._stored(call, columns)
+        except taosws.Error as exc:
+            found = _CODE.search(str(exc))
+            if found is None or int(found[1], 16) not in _ELSEWHERE:
+                raise
+            self._database = None  # the driver connects anew by itself, and may then be in no database
+            affected = self._stored(call, columns)
+        for change in call["changes"]:
+            self._connection.execute(change)
+        return {"affected": affected}
+
+    def _stored(self, call: dict[str, Any], columns: list[tuple[_Maker, list[Any]]]) -> int:
         sql = call["sql"]
+        self._enter(call["database"])
         statement = self._statements.get(sql)
         if statement is None:
             if len(self._statements) >= _STATEMENTS:
@@ -134,9 +153,7 @@ class Worker:
             statement = self._connection.stmt2_statement()
             statement.prepare(sql)
             self._statements[sql] = statement
-        columns = self._columns(call)
-        cuts = call["cuts"]
-        spans = list(itertools.pairwise(cuts))
+        spans = list(itertools.pairwise(call["cuts"]))
         tagged: list[list[Any] | None] = [None] * len(spans)
         if call["tags"]:
             makers = [_tag_maker(word, call["precision"]) for word in call["tag_words"]]
@@ -148,10 +165,14 @@ class Worker:
                 for name, tags, (a, b) in zip(call["names"], tagged, spans, strict=True)
             ]
         )
-        affected = statement.execute()
-        for change in call["changes"]:
-            self._connection.execute(change)
-        return {"affected": affected}
+        return int(statement.execute())
+
+    def _enter(self, database: str) -> None:
+        """Sub tables that stmt2 binds go to the connection's database, whatever the statement names."""
+        if self._database != database:
+            self._statements.clear()
+            self._connection.execute(f"USE `{database}`")
+            self._database = database
 
     def _columns(self, call: dict[str, Any]) -> list[tuple[_Maker, list[Any]]]:
         """Each column's converter and its values as a list; None is NULL."""

@@ -50,6 +50,8 @@ def translated(code: int | None, text: str, place: str) -> IngestError:
     said = _said(text)
     if code == _OURS:
         return Rejected(f"TDengine: a value cannot be brought over: {said}")
+    if code == 0x0200 and "db is not specified" in said:  # the next call enters it anew, or hears that it is gone
+        return Unavailable(f"TDengine at {place}: the connection's database was dropped meanwhile")
     if code in _ROWS:
         return Rejected(f"TDengine: {_ROWS[code]}: {said}")
     if code == 0x0357:

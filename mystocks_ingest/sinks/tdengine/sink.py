@@ -167,6 +167,7 @@ def _insert_call(made: Shape, names: Sequence[str]) -> dict[str, object]:
     tags = [t for t in made.tags if t.name in names]
     return {
         "do": "insert",
+        "database": made.table.database_name,
         "sql": insert(made, names),
         "words": [_word(c) for c in made.columns if c.name in names],
         "tag_words": [_word(t) for t in tags],

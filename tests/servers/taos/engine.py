@@ -152,6 +152,8 @@ class Engine:
                 self._create(made, current)
             case Drop(what, name, lenient):
                 self._drop(what, name, lenient, current)
+                if what == "database" and name.table == current:
+                    return 0, None
             case Alter() as change:
                 self._alter(change, current)
             case Insert(blocks):
@@ -347,6 +349,8 @@ class Engine:
         assert target is not None
         if target.database is None and current is None:
             raise TaosError(0x0200, "db is not specified")
+        if block.name is None and block.using is not None and current is None:
+            raise TaosError(0x0200, "db is not specified")  # of the sub tables to come: USING says nothing of them
         database = self._place(target, current)
         stable = database.stables.get(target.table) or database.owner.get(target.table)
         if stable is None:
