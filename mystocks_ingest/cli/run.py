@@ -26,10 +26,11 @@ def run(*, json: bool) -> int:
     import asyncio
 
     from mystocks_ingest.cli import process
+
+    settings = process.settings()  # before the rest is imported: it keeps pandas out
     from mystocks_ingest.daemon import running
     from mystocks_ingest.daemon.parts import Wall
 
-    settings = process.settings()
     if json:
         process.prepare(settings.model_copy(update={"log_format": "json"}))
     ready = False
