@@ -138,7 +138,7 @@ def _doubt(before: datetime | None, now: datetime, day: date) -> bool:
     Our clock is not the vendor's: an answer is looked at some time after it was made, and on a busy machine the later.
     """
     later = now + LATE if now.astimezone(ZONE).date() == day else datetime.combine(day, time(23), ZONE)
-    begun = _begun(before) if before is not None and before.astimezone(ZONE).date() == day else 0
+    begun = _begun(before - LATE) if before is not None and before.astimezone(ZONE).date() == day else 0
     return _begun(later) - begun > 1
 
 

@@ -23,8 +23,10 @@ from trading_day import (
     of_kills,
 )
 
+from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.sim.server import SimConfig
 
+pytestmark = pytest.mark.long  # both take real minutes: see `make day`
 HOLIDAY, DAY, UNKNOWN = date(2026, 10, 1), date(2026, 12, 31), date(2027, 1, 1)
 """National Day; the last day that any calendar knows; and the day after it."""
 SYMBOLS = ("600000.SH", "000001.SZ")
@@ -40,10 +42,11 @@ CRON = "name: nightly, when: cron 6 17 * * * on sessions, datasets: suspension, 
 
 def prepared(x: Exchange) -> Exchange:
     (x.folder / "config" / "two.txt").write_text("\n".join(SYMBOLS), encoding="utf-8")
-    x.jobs(QUOTES, TICKS, *(job + ", catch_up: false" for job in (REFERENCE, FACTORS, DAILY, CRON)))
+    x.jobs(QUOTES, TICKS, REFERENCE, FACTORS, DAILY, CRON)
     return x
 
 
+@pytest.mark.timeout(600)  # half a minute by itself
 async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp_path: Path) -> None:
     config = SimConfig(
         seed=11, stocks=24, sessions=30, end=DAY, calendar_until=DAY, odd_lots=False, live=True, speed=0
@@ -53,14 +56,14 @@ async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp
         await x.until("09:16:00", HOLIDAY)
         assert await x.sim.shown() == {}, "nobody is asked on a holiday"
         await x.jump("08:29:50")
-        await x.job("reference")
+        await x.ran("reference", x.moment("08:29:59"))
         await x.jump("09:24:50")
         await x.until("09:25:20")
         await x.jump("09:29:50")
         await x.until("09:31:20")
         await x.kill()
         killed = len(await x.looks())
-        await x.start()
+        await x.restart()
         await x.until("09:32:40")
         await x.jump("11:29:30")
         await x.until("11:30:20")
@@ -71,10 +74,10 @@ async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp
         for name in ("quotes", "ticks"):
             await x.ran(name, x.moment("15:01:00"))
         await x.jump("15:29:50")
-        await x.job("factors")
+        await x.ran("factors", x.moment("15:29:59"))
         await x.jump("17:04:50")
-        await x.job("daily")
-        await x.job("nightly")
+        await x.ran("daily", x.moment("17:04:59"))
+        await x.ran("nightly", x.moment("17:05:59"))
         known = await x.looks()
         await x.jump("09:24:50", UNKNOWN)
         await x.looked(x.moment("09:25:00", UNKNOWN), times=3)
@@ -84,20 +87,19 @@ async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp
         assert looks[len(known) :], "a weekday that nobody knows is assumed to be a session"
         for name in ("quotes", "ticks"):
             assert_within_hours(x.times(name), {DAY, UNKNOWN})
-        due = {name: [due for due, _ in x.times(name)] for name in ("reference", "factors", "daily", "nightly")}
         clocks = {"reference": "08:30:00", "factors": "15:30:00", "daily": "17:05:00", "nightly": "17:06:00"}
+        due = {name: [at for at, _ in x.times(name) if at.astimezone(ZONE).date() == DAY] for name in clocks}
         assert due == {name: [x.moment(clock)] for name, clock in clocks.items()}, "once each"
         assert all(at <= started for name in due for at, started in x.times(name)), "and not early"
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
-        seen, maybe, cut = of_kills(x.sim.market, looks, [killed])
-        assert_quotes(stored["quote"], seen, maybe=maybe)
-        bars = assert_bars(stored["bar_1m"], seen, cut=cut)
+        seen = of_kills(x.sim.market, looks, [killed])
+        assert_quotes(stored["quote"], seen)
+        bars = assert_bars(stored["bar_1m"], seen)
         assert bars.sure > 0
         assert_ticks(stored["tick"], x, SYMBOLS, DAY)
         assert_days(stored["bar_1d"], x, sessions=3)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(1200)
 async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_after_it(tmp_path: Path) -> None:
     day, symbols = date(2026, 9, 30), SYMBOLS
@@ -113,7 +115,7 @@ async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_
             await x.until(clock)
             await x.kill()
             killed.append(len(await x.looks()))
-            await x.start()
+            await x.restart()
         await x.until("15:02:00")
         for name in ("quotes", "ticks"):
             await x.ran(name, x.moment("15:01:00"))
@@ -142,9 +144,11 @@ async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_
             )
         }
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
-        seen, maybe, cut = of_kills(x.sim.market, looks, killed)
-        quotes = assert_quotes(stored["quote"], seen, maybe=maybe)
-        bars = assert_bars(stored["bar_1m"], seen, cut=cut)
+        (tmp_path / "looks").write_text(" ".join(m.isoformat() for m in looks), encoding="utf-8")
+        (tmp_path / "killed").write_text(str(killed), encoding="utf-8")
+        seen = of_kills(x.sim.market, looks, killed)
+        quotes = assert_quotes(stored["quote"], seen)
+        bars = assert_bars(stored["bar_1m"], seen)
         ticks = assert_ticks(stored["tick"], x, symbols, day)
         days = assert_days(stored["bar_1d"], x, sessions=3)
         apart = [(b - a).total_seconds() for a, b in pairwise(looks)]
@@ -153,8 +157,8 @@ async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_
             ("looks at the market", len(looks), f"median {gaps[len(gaps) // 2]:.0f} s apart, longest {gaps[-1]:.0f} s"),
             (
                 "quotes shown",
-                len(seen.quotes),
-                f"stored {quotes}, each once; {len(maybe)} in answers that a kill cut off",
+                len(seen[0].quotes),
+                f"stored {quotes}, each once; {len(seen[0].quotes.keys() - seen[-1].quotes.keys())} in answers that a kill cut off",
             ),
             (
                 "minutes seen whole",

@@ -19,7 +19,7 @@ from seen import OF_BARS, OF_QUOTES, Key, Row, Seen, utc
 
 from mystocks_ingest import control, service
 from mystocks_ingest.market.datasets import DATASETS
-from mystocks_ingest.market.sessions import ZONE, label_of
+from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.ports import Query
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sim.market import Market
@@ -63,7 +63,7 @@ class Exchange:
     def moment(self, clock: str, day: date | None = None) -> datetime:
         return datetime.combine(day or self.sim.market.last_day, time.fromisoformat(clock), ZONE)
 
-    async def start(self, clock: str = "", day: date | None = None) -> None:
+    async def start(self, clock: str = "", day: date | None = None, *, speed: float = SPEED) -> None:
         """The service starts while the clock stands at ``clock`` (empty: where it is); then it runs."""
         at = await self.sim.clock(self.moment(clock, day) if clock else None, 0)
         with (self.folder / "log").open("ab") as log:
@@ -72,7 +72,14 @@ class Exchange:
                 cwd=self.folder, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert await self._line() == {"event": "ready"}, self.log[-4000:]
-        await self._set(at, SPEED)
+        await self._set(at, speed)
+
+    async def restart(self) -> None:
+        """It starts anew where the clock stands, amid a session; time flies again once it has looked at the market."""
+        await self.start(speed=1.0)
+        await self.looked(await self.sim.clock())
+        now = await self.sim.clock(speed=0)
+        await self._set(now, SPEED)
 
     async def jump(self, clock: str, day: date | None = None) -> None:
         """It is ``clock`` now; and goes on from there when the service has dealt with what was due until then."""
@@ -201,30 +208,27 @@ def by_key(rows: Sequence[Row], time_column: str) -> dict[Key, Row]:
     return found
 
 
-def assert_quotes(stored: Sequence[Row], looks: Seen, *, maybe: frozenset[Key] = frozenset()) -> int:
-    """Each state that was shown is stored once with its values; ``maybe``: shown in an answer that a kill cut off."""
-    ours = by_key(stored, "ts")
-    assert ours.keys() - looks.quotes.keys() == set(), "never shown"
-    assert looks.quotes.keys() - ours.keys() - maybe == set(), "shown and lost"
+def of_kills(market: Market, looks: Sequence[datetime], at: Sequence[int]) -> list[Seen]:
+    """What ``looks`` showed: all of them, and without the last one or two before each kill.
+
+    ``at``: how many looks there were at each kill; its last answers may have been on their way, or half dealt with.
+    """
+    found = []
+    for dropped in range(3):
+        gone = {many - n for many in at for n in range(1, dropped + 1)}
+        found.append(Seen(market).all([m for n, m in enumerate(looks) if n not in gone]))
+    return found
+
+
+def assert_quotes(stored: Sequence[Row], looks: Sequence[Seen]) -> int:
+    """Each state that was shown is stored once with its values; one may be missing that only a kill's last looks showed."""
+    ours, shown = by_key(stored, "ts"), looks[0].quotes
+    assert ours.keys() - shown.keys() == set(), "never shown"
+    assert looks[-1].quotes.keys() - ours.keys() == set(), "shown and lost"
     for key, row in ours.items():
-        truth = looks.quotes[key]
+        truth = shown[key]
         assert {n: row[n] for n in (*OF_QUOTES, "amount")} == {n: truth[n] for n in (*OF_QUOTES, "amount")}, key
     return len(ours)
-
-
-def of_kills(
-    market: Market, looks: Sequence[datetime], at: Sequence[int]
-) -> tuple[Seen, frozenset[Key], frozenset[Key]]:
-    """What ``looks`` showed; quotes that the two last looks before a kill alone showed; the bars under way then.
-
-    ``at``: how many looks there were at each kill; its last answers may have been on their way.
-    """
-    cut_off = {n for many in at for n in (many - 1, many - 2)}
-    seen = Seen(market).all(looks)
-    without = Seen(market).all([m for n, m in enumerate(looks) if n not in cut_off])
-    labels = {label_of(looks[n].astimezone(ZONE).time(), "1m") for n in cut_off}
-    cut = {(s, when) for s, when in seen.bars if when.astimezone(ZONE).time() in labels}
-    return seen, frozenset(seen.quotes.keys() - without.quotes.keys()), frozenset(cut)
 
 
 @dataclass(frozen=True)
@@ -237,24 +241,21 @@ class Bars:
     true: int
 
 
-def assert_bars(stored: Sequence[Row], looks: Seen, *, cut: frozenset[Key] = frozenset()) -> Bars:
-    """Each minute that was seen whole has the bar that the looks give.
-
-    ``cut``: of these, what one look before a kill showed may be missing from the extremes.
-    """
-    ours, sure = by_key(stored, "bar_time"), {k for k, bar in looks.bars.items() if bar.sure}
-    assert ours.keys() - looks.bars.keys() == set(), "no trade was seen in that minute"
+def assert_bars(stored: Sequence[Row], looks: Sequence[Seen]) -> Bars:
+    """Each minute that was seen whole has the bar that the looks give; of a kill's last looks each may count or not."""
+    ours, known = by_key(stored, "bar_time"), looks[0].bars
+    sure = set.intersection(*({k for k, bar in seen.bars.items() if bar.sure} for seen in looks))
+    assert ours.keys() - known.keys() == set(), "no trade was seen in that minute"
     lost = sorted(f"{symbol} {at.astimezone(ZONE):%H:%M}" for symbol, at in sure - ours.keys())
     assert lost == [], "minutes that were seen whole have no bar"
     for key, row in ours.items():
-        bar = looks.bars[key]
-        names = ("close", "volume", "amount") if key in cut else OF_BARS
-        assert {n: row[n] for n in names} == {n: getattr(bar, n) for n in names}, key
+        possible = [{n: getattr(seen.bars[key], n) for n in OF_BARS} for seen in looks if key in seen.bars]
+        assert {n: row[n] for n in OF_BARS} in possible, key
         assert row["source"] == "quotes"
         assert row["provisional"]
-    own = {s: _truth(looks.market, s) for s, _ in ours}
+    own = {s: _truth(looks[0].market, s) for s, _ in ours}
     true = sum(own[s].get(at) == (row["volume"], row["close"]) for (s, at), row in ours.items())
-    return Bars(len(ours), len(sure), len(looks.bars.keys() - sure), true)
+    return Bars(len(ours), len(sure), len(known.keys() - sure), true)
 
 
 def _truth(market: Market, symbol: str) -> dict[datetime, tuple[object, object]]:
