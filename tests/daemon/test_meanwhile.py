@@ -81,14 +81,14 @@ async def test_whoever_hangs_up_ends_the_errand_and_the_service_goes_on(place: P
             cwd=ROOT, env=place.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         assert process.stdout is not None
-        await asyncio.wait_for(process.stdout.readline(), 30)
+        await asyncio.wait_for(process.stdout.readline(), 90)
         process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.communicate(), 30)
+        await asyncio.wait_for(process.communicate(), 90)
         assert process.returncode == 130
 
         async def over() -> bool:
             _, out, _ = await place.command("monitor", "runs", "--json")
             return [run["status"] for run in json.loads(out)] == ["interrupted"]
 
-        await until(over, seconds=30)
+        await until(over, seconds=90)
         assert await service.stop() == 0
