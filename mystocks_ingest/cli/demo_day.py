@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 STOCKS = 40
 SESSIONS = 60
 SPEED = 150
-BEGIN, END = time(9, 24), time(18, 30)
+HOURS = ((time(9, 24), time(11, 35)), (time(12, 55), time(15, 10)), (time(17, 55), time(18, 5)))
+"""What is lived through: at the lunch break and before the evening's job the clock is put forward."""
 LINES_EVERY = timedelta(minutes=30)
 JOBS = """\
 jobs:
@@ -82,23 +83,25 @@ async def _lived(settings: Settings, sim: Sim, *, speed: float, json: bool) -> D
     from mystocks_ingest.sim.clock import Clock
 
     day = sim.market.last_day
-    begin, end = (datetime.combine(day, at, ZONE) for at in (BEGIN, END))
+    begin = datetime.combine(day, HOURS[0][0], ZONE)
     await sim.clock(begin, 0)
     clock = Clock(begin, 0)
     ready: asyncio.Future[Daemon] = asyncio.get_running_loop().create_future()
     async with asyncio.TaskGroup() as group:
         group.create_task(running.run(settings, clock=Hastened(clock, speed), told=ready.set_result), name="service")
         daemon = await ready
-        await daemon.schedule.now("reference")
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await _until(lambda: _ended(daemon, "reference"))  # on empty stores it runs at once
         address = f"http://{settings.http_host}:{daemon.http_port}/health"
         if not json:
-            minutes = (end - begin) / timedelta(minutes=speed)
-            click.echo(f"the service runs, and {day} goes by in {minutes:.1f} minutes; look meanwhile: {address}")
-        await sim.clock(begin, speed)
-        clock.set(begin, speed)
-        for mark in _marks(begin, end):
-            await _until(partial(_past, clock, mark))
-            _tell(daemon, mark, json=json)
+            click.echo(f"the service runs, and {day} goes by {speed:g} times as fast; look meanwhile: {address}")
+        for first, last in HOURS:
+            at, until = (datetime.combine(day, moment, ZONE) for moment in (first, last))
+            await sim.clock(at, speed)
+            clock.set(at, speed)
+            for mark in _marks(at, until):
+                await _until(partial(_past, clock, mark))
+                _tell(daemon, mark, json=json)
         found = await _found(daemon, day)
         _tell(daemon, clock.true.astimezone(ZONE), json=json)
         daemon.stop.set()
@@ -121,11 +124,12 @@ def _ended(daemon: Daemon, job: str) -> bool:
 
 
 def _marks(begin: datetime, end: datetime) -> Iterator[datetime]:
-    """The moments at which a line is told; none amid the lunch break."""
+    """The moments at which a line is told."""
     mark = begin.replace(minute=0)
-    while (mark := mark + LINES_EVERY) <= end:
-        if not time(11, 30) < mark.time() < time(13, 30):
+    while (mark := mark + LINES_EVERY) < end:
+        if mark > begin:
             yield mark
+    yield end
 
 
 def _tell(daemon: Daemon, mark: datetime, *, json: bool) -> None:

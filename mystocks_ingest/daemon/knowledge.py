@@ -23,6 +23,7 @@ from mystocks_ingest.sources import SECOND_OPINION
 
 log = get("calendar")
 
+_NONE_YET = "none is stored yet"
 _UNKNOWN = Calendar([], date(1990, 12, 1), date(1990, 12, 1))  # beyond it weekdays are taken for trading days
 _BACK, _AHEAD = timedelta(days=400), timedelta(days=400)
 _SHORT = timedelta(days=14)  # longer than any closure of the exchange
@@ -35,13 +36,18 @@ class Knowledge:
     service: Service
     reference: Reference = field(init=False)
     calendar: Calendar = _UNKNOWN
-    doubt: str = "none is stored yet"
+    doubt: str = _NONE_YET
     _computed: Calendar | None = None
     _computed_on: date | None = None
 
     def __post_init__(self) -> None:
         service = self.service
         self.reference = Reference(service.sink, service.journal, service.tables, service.now)
+
+    @property
+    def nothing_stored(self) -> bool:
+        """The stores were read, and hold no calendar."""
+        return self.doubt == _NONE_YET
 
     async def refresh(self) -> bool:
         """Read again what is stored; whether the calendar is another one now. Never raises for an outage."""

@@ -30,7 +30,7 @@ from mystocks_ingest.daemon.parts import Daemon, Wall
 from mystocks_ingest.daemon.rounds import Rounds
 from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.daemon.work import Work
-from mystocks_ingest.errors import IngestError
+from mystocks_ingest.errors import ConfigError, IngestError
 from mystocks_ingest.flow.ingest import Ingest, letters
 from mystocks_ingest.flow.live import Collector
 from mystocks_ingest.flow.patience import Patience
@@ -40,6 +40,7 @@ from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks import Refused
+from mystocks_ingest.market.datasets import CALENDAR
 from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.monitor.alert_setup import alert_setup
 from mystocks_ingest.monitor.alerts import Alerts
@@ -208,6 +209,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
         tasks = [
             group.create_task(daemon.schedule.run(), name="schedule"),
             group.create_task(_flush_bars(daemon), name="bars"),
+            group.create_task(_begin(daemon), name="first"),
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
             group.create_task(daemon.rounds.run(), name="rounds"),
@@ -271,6 +273,20 @@ async def _flush_bars(daemon: Daemon) -> None:
             await daemon.collector.flush()
         except IngestError as exc:
             log.warning("bars.unstored", reason=str(exc))
+
+
+async def _begin(daemon: Daemon) -> None:
+    """On empty stores the job of the calendar runs at once: checks and jobs lean on it, and it is due tomorrow only."""
+    first = next((e for e in daemon.schedule.entries if CALENDAR.name in e.datasets), None)
+    if first is None or daemon.schedule.paused(first) or not daemon.knowledge.nothing_stored:
+        return
+    log.info("job.first", job=first.name, why=daemon.knowledge.doubt)
+    try:
+        await daemon.schedule.now(first.name)
+    except ConfigError as exc:  # it runs already, or the file was changed meanwhile
+        log.info("job.refused", job=first.name, reason=str(exc))
+    if await daemon.knowledge.refresh():
+        daemon.schedule.replace_entries(daemon.schedule.entries)
 
 
 async def _know(daemon: Daemon) -> None:
