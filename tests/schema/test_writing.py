@@ -28,7 +28,9 @@ from mystocks_ingest.schema.writing import written
 
 SHIPPED = Path(__file__).parents[2] / "config" / "tables.yaml"
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
-NAMES = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=12).map(lambda t: f"c{t}")
+NAMES = st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=12).map(
+    lambda t: f"n_{t}"
+)  # PostgreSQL keeps ctid, cmin and cmax
 SPANS = st.one_of(
     st.integers(1, 4000).map(lambda n: timedelta(days=n)),
     st.integers(1, 4000).map(lambda n: timedelta(hours=n)),
