@@ -37,8 +37,13 @@ def stage(tmp_path: Path, redis_server: Redis) -> Iterator[Stage]:
         yield made
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(3, marks=pytest.mark.timeout(400)),
+        pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
+    ],
+)
 async def test_kill_9_at_random_moments_under_load_loses_nothing_acknowledged_and_doubles_nothing(
     kills: int, stage: Stage
 ) -> None:
