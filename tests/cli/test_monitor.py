@@ -83,7 +83,7 @@ def test_operations_are_counted_or_listed(command, told) -> None:
         ("CREATE", "success"),
     ]
     assert each[1]["operation_details"] == {"n": 1}
-    assert json.loads(command("monitor", "operations", "--json", "--since", "10m").out)[0]["count"] == 1
+    assert json.loads(command("monitor", "operations", "--json", "--since", "12h").out)[0]["count"] == 1
 
 
 def test_failures_are_validations_that_found_a_difference(command, told) -> None:
