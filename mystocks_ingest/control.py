@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, Self
 
-from mystocks_ingest.errors import ConfigError, IngestError
+from mystocks_ingest.errors import ConfigError, IngestError, leaves
 from mystocks_ingest.logs import get, redact
 
 log = get("control")
@@ -174,7 +174,7 @@ async def _talk(answering: Answering, incoming: asyncio.StreamReader, out: async
             await _answer(answering, request, out)
             hanging_up.cancel()
     except* (OSError, ValueError, TimeoutError) as dropped:
-        log.info("command.dropped", reason="; ".join(str(exc) for exc in _leaves(dropped)))
+        log.info("command.dropped", reason="; ".join(str(exc) for exc in leaves(dropped)))
     finally:
         out.close()
         with contextlib.suppress(OSError):  # the other side has gone
@@ -214,18 +214,10 @@ async def _had(answering: Answering, request: object, tell: Tell) -> Answer:
     try:
         return await answering(request, tell)
     except Exception as exc:
-        leaves = sorted(_leaves(exc), key=lambda leaf: not isinstance(leaf, ConfigError))
-        unexpected = [leaf for leaf in leaves if not isinstance(leaf, IngestError)]
+        found = sorted(leaves(exc), key=lambda leaf: not isinstance(leaf, ConfigError))
+        unexpected = [leaf for leaf in found if not isinstance(leaf, IngestError)]
         if unexpected:
             log.exception("command.failed")
             named = f"unexpected {type(unexpected[0]).__name__}: {redact(str(unexpected[0]))}"
             return Answer({"error": f"{named}; its traceback is in the service's log", "settled": True})
-        return Answer({"error": str(leaves[0]), "settled": not isinstance(leaves[0], ConfigError)})
-
-
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for inner in exc.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield exc
+        return Answer({"error": str(found[0]), "settled": not isinstance(found[0], ConfigError)})

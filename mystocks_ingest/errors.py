@@ -6,6 +6,7 @@ Vendors' and drivers' own exceptions are translated into these once, at the adap
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
 
@@ -118,3 +119,12 @@ def outcome_of(error: BaseException | None, *, rows: int = 0) -> Outcome:
             return Outcome.UNREACHABLE
         case _:
             raise error
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """What went wrong, one by one, where several things did at once."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

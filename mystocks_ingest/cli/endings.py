@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -22,7 +22,7 @@ import click
 
 from mystocks_ingest import __version__
 from mystocks_ingest.cli import PROGRAM, as_typed, commands
-from mystocks_ingest.errors import ConfigError, IngestError
+from mystocks_ingest.errors import ConfigError, IngestError, leaves
 
 _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -65,28 +65,20 @@ def end_well(argv: Sequence[str]) -> int:
 
 
 def _explain(exc: Exception, argv: Sequence[str]) -> int:
-    leaves = list(_leaves(exc))
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+    causes = list(leaves(exc))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in causes):
         _say(f"interrupted{_resume_hint(argv)}")
         return Exit.INTERRUPTED
-    meant = sorted((e for e in leaves if _sentence_of(e)), key=lambda e: not isinstance(e, ConfigError))
-    if meant and len(meant) == len(leaves):
+    meant = sorted((e for e in causes if _sentence_of(e)), key=lambda e: not isinstance(e, ConfigError))
+    if meant and len(meant) == len(causes):
         _say(f"error: {_sentence_of(meant[0])}")
         if os.environ.get("MYSTOCKS_DEBUG"):
             _say(_traceback(exc))
         settled = isinstance(meant[0], IngestError) and not isinstance(meant[0], ConfigError)
         return Exit.PARTIAL if settled else Exit.USAGE
-    defect = next(leaf for leaf in leaves if not _sentence_of(leaf))
+    defect = next(leaf for leaf in causes if not _sentence_of(leaf))
     _say(f"error: unexpected {type(defect).__name__}: {' '.join(str(defect).split())[:300]}; {_keep_traceback(exc)}")
     return Exit.DEFECT
-
-
-def _leaves(exc: BaseException) -> Iterator[BaseException]:
-    if isinstance(exc, BaseExceptionGroup):
-        for inner in exc.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield exc
 
 
 def _sentence_of(exc: BaseException) -> str:

@@ -72,27 +72,23 @@ def _frame(wanted: Dataset, run: Sequence[tuple[Entry, Delivered]], at: datetime
     """The frames of entries of one sender: together where all can be read, else each by itself."""
     if not run:
         return
-    source = run[0][1].source
     rows: list[Mapping[str, object]] = [row for _, told in run for row in told.rows]
-    try:
-        whole = delivery.framed(wanted, rows, source=source, at=at)
-    except Exception:  # noqa: BLE001 - one entry's mistake, or what it sets off, is told of that entry alone
-        if len(run) > 1:
-            for pair in run:
-                _frame(wanted, [pair], at, done)
-            return
-        entry, told = run[0]
-        single = _guarded(entry, partial(delivery.framed, wanted, told.rows, source=source, at=at), done)
-        done.frames.extend([single] if single is not None else [])
+    framed = partial(delivery.framed, wanted, rows, source=run[0][1].source, at=at)
+    if len(run) == 1:
+        whole = _guarded(run[0][0], framed, done)
+        done.frames.extend([whole] if whole is not None else [])
         return
-    done.frames.extend(_parted(whole, [len(told.rows) for _, told in run]))
+    try:
+        together = framed()
+    except Exception:  # noqa: BLE001 - one entry's mistake, or what it sets off, is told of that entry alone
+        for pair in run:
+            _frame(wanted, [pair], at, done)
+    else:
+        done.frames.extend(_parted(together, [len(told.rows) for _, told in run]))
 
 
 def _parted(frame: Frame, lengths: Sequence[int]) -> Iterator[Frame]:
     """The rows whose key comes for the first time, then those of the keys' second entries, and so on."""
-    if len(lengths) == 1:
-        yield frame
-        return
     entries = np.repeat(np.arange(len(lengths)), lengths).tolist()
     keys = zip(*(_plain(frame.rows.column(name)) for name in frame.dataset.key), strict=True)
     latest: dict[object, tuple[int, int]] = {}  # by key: the entry that had it last, and how many had it before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import pyarrow as pa
 
@@ -41,12 +41,12 @@ _AHEAD = timedelta(days=800)  # a calendar reaches into the future
 
 
 class Errand(Generic[T]):
-    """Work on an opened service; the fields of a subclass are what it is about, ``gives`` is its result's type."""
+    """Work on an opened service; the fields of a subclass are what it is about."""
 
     @classmethod
     def gives(cls) -> Any:
-        """The type of the result, as pydantic takes it."""
-        raise NotImplementedError
+        """The type of the result: what the class is an errand of."""
+        return get_args(vars(cls)["__orig_bases__"][0])[0]
 
     async def of(self, opened: Service, watch: Watch) -> T:
         """Do it. Raises what the work raises."""
@@ -73,10 +73,6 @@ class Plan(Errand[list[PlanLine]]):
 
     job: Job
 
-    @classmethod
-    def gives(cls) -> Any:
-        return list[PlanLine]
-
     async def of(self, opened: Service, watch: Watch) -> list[PlanLine]:
         return await opened.plan(self.job)
 
@@ -87,10 +83,6 @@ class Fetch(Errand[Report]):
 
     job: Job
 
-    @classmethod
-    def gives(cls) -> Any:
-        return Report
-
     async def of(self, opened: Service, watch: Watch) -> Report:
         return await opened.backfill(self.job, watch)
 
@@ -100,10 +92,6 @@ class Gaps(Errand[list[Missing]]):
     """What should be stored and is not."""
 
     job: Job
-
-    @classmethod
-    def gives(cls) -> Any:
-        return list[Missing]
 
     async def of(self, opened: Service, watch: Watch) -> list[Missing]:
         return await opened.gaps(self.job)
@@ -120,10 +108,6 @@ class Letters(Errand[tuple[list[Buried], LETTER_COUNTS]]):
     replayed: bool | None = False
     limit: int = 50
 
-    @classmethod
-    def gives(cls) -> Any:
-        return tuple[list[Buried], LETTER_COUNTS]
-
     async def of(self, opened: Service, watch: Watch) -> tuple[list[Buried], LETTER_COUNTS]:
         found = await opened.journal.letters(
             dataset=self.dataset, rule=self.rule, source=self.source, symbol=self.symbol, replayed=self.replayed,
@@ -138,10 +122,6 @@ class OneLetter(Errand[Buried]):
 
     number: int
 
-    @classmethod
-    def gives(cls) -> Any:
-        return Buried
-
     async def of(self, opened: Service, watch: Watch) -> Buried:
         return await opened.journal.letter(self.number)
 
@@ -151,10 +131,6 @@ class Replay(Errand[Replayed]):
     """Another try for dead letters."""
 
     choice: Choice
-
-    @classmethod
-    def gives(cls) -> Any:
-        return Replayed
 
     async def of(self, opened: Service, watch: Watch) -> Replayed:
         return await opened.replay(self.choice)
@@ -167,10 +143,6 @@ class Asked(Errand[tuple[list[dict[str, Any]], Waiting]]):
     question: str
     since: datetime | None = None
     limit: int = 50
-
-    @classmethod
-    def gives(cls) -> Any:
-        return tuple[list[dict[str, Any]], Waiting]
 
     async def of(self, opened: Service, watch: Watch) -> tuple[list[dict[str, Any]], Waiting]:
         return await self._put(opened.log)
