@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -33,16 +33,6 @@ UNMISSED = (
     .replace("sessions: 40", "sessions: 6")
     .replace("30 min", "3 h")
 )
-
-
-@pytest.fixture
-def redis(redis_server: Redis) -> Iterator[Redis]:
-    redis_server.cli("FLUSHALL")
-    yield redis_server
-    if redis_server.running:
-        redis_server.thaw()
-    else:
-        redis_server.start()
 
 
 async def fires(alerts: Alerts, service: Inside, web: Hook, *rules: str, minutes: float) -> None:

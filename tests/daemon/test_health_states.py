@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -12,14 +11,6 @@ from servers.redis import PASSWORD, Redis
 
 from mystocks_ingest.monitor.health import Part
 from mystocks_ingest.sources.pacing import Budget
-
-
-@pytest.fixture
-def redis(redis_server: Redis) -> Iterator[Redis]:
-    redis_server.cli("FLUSHALL")
-    yield redis_server
-    if not redis_server.running:
-        redis_server.start()
 
 
 def moment(place: Place, clock: str) -> datetime:

@@ -8,11 +8,9 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import promql_parser
-import pytest
 import yaml
 from daemon_place import DAILY, QUOTES, Place, Service, until
 from prometheus_client.parser import text_string_to_metric_families
@@ -31,14 +29,6 @@ STILL = {
 }
 NO_SAMPLE = {"mystocks_spool_dropped_rows_total", "database_backup_size_bytes"}
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-@pytest.fixture
-def redis(redis_server: Redis) -> Iterator[Redis]:
-    redis_server.cli("FLUSHALL")
-    yield redis_server
-    if not redis_server.running:
-        redis_server.start()
 
 
 class Watched:

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 
-import pytest
 from daemon_place import QUOTES, Place, until
 from servers.redis import PASSWORD, Redis
-
-
-@pytest.fixture
-def redis(redis_server: Redis) -> Iterator[Redis]:
-    """Empty, and brought back."""
-    redis_server.cli("FLUSHALL")
-    yield redis_server
-    if redis_server.running:
-        redis_server.thaw()
-    else:
-        redis_server.start()
 
 
 def in_redis(place: Place, redis: Redis) -> Place:

@@ -8,7 +8,7 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -20,15 +20,6 @@ HASTENED = ROOT / "tests" / "chaos" / "hastened.py"
 TOKEN = "a-token-of-this-test-0123456789"  # noqa: S105
 ROWS = 400
 """Of one delivery: some 20 kB in the spool."""
-
-
-@pytest.fixture
-def redis(redis_server: Redis) -> Iterator[Redis]:
-    """Empty, and brought back."""
-    redis_server.cli("FLUSHALL")
-    yield redis_server
-    if not redis_server.running:
-        redis_server.start()
 
 
 def in_redis(place: Place, redis: Redis, *, route: str) -> None:
