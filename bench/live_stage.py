@@ -130,5 +130,6 @@ def staged(*, counts_only: bool = True) -> Iterator[Stage]:
             "REDIS_PORT": str(redis.port),
             "REDIS_PASSWORD": PASSWORD,
             "TDENGINE_PORT": str(taos.port),
+            "ARROW_DEFAULT_MEMORY_POOL": "system",  # as the program sets it; loaded.py has pyarrow before
         }
         yield Stage(folder, environment, redis, taos)
