@@ -46,6 +46,7 @@ from mystocks_ingest.monitor.alert_setup import alert_setup
 from mystocks_ingest.monitor.alerts import Alerts
 from mystocks_ingest.monitor.memories import JobMemories
 from mystocks_ingest.monitor.metrics import Metrics
+from mystocks_ingest.monitor.retention import Retention, terms
 from mystocks_ingest.ports import Source
 from mystocks_ingest.schema.tables import Database, Route, Table
 from mystocks_ingest.service import Service
@@ -205,6 +206,10 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
         setup.rules, desk.health, setup.channels,
         now=daemon.clock.now, folder=settings.state_dir, monitor_log=daemon.service.log,
     )  # fmt: skip
+    kept, unknown = terms(daemon.service.tables.document.monitoring)
+    for remark in unknown:
+        log.warning("monitoring.remarked", remark=remark)
+    retention = Retention(kept, daemon.service.log, now=daemon.clock.now)
     async with alerts, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(daemon.schedule.run(), name="schedule"),
@@ -213,6 +218,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
             group.create_task(daemon.rounds.run(), name="rounds"),
+            group.create_task(retention.run(), name="retention"),
             group.create_task(reloading.watch(daemon), name="reloading"),
             group.create_task(control.serve(settings.state_dir, partial(commands.answer, daemon)), name="control"),
             group.create_task(notify.watchdog(), name="watchdog"),

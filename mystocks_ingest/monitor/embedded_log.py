@@ -14,7 +14,7 @@ from mystocks_ingest.errors import Rejected
 from mystocks_ingest.monitor.entries import Cell, Entry
 from mystocks_ingest.monitor.journal import Database
 from mystocks_ingest.monitor.questions import Question
-from mystocks_ingest.monitor.tables import COLUMNS, DATABASE, ENTRY, TABLES, Kind, LogTable
+from mystocks_ingest.monitor.tables import COLUMNS, CREATION, DATABASE, ENTRY, TABLES, History, Kind, LogTable
 
 _TYPES: Mapping[Kind, str] = {
     "text": "VARCHAR",
@@ -76,6 +76,30 @@ class EmbeddedLog:
 
     async def drop(self) -> None:
         await self._database.run(lambda c: c.execute(f"DROP SCHEMA IF EXISTS {DATABASE} CASCADE"))
+
+    async def prune(self, history: History, *, before: datetime, whole: bool, limit: int) -> int:
+        """As MonitorLog.prune; all in one transaction."""
+        return await self._database.run(lambda c: _pruned(c, history, before, limit, whole=whole))
+
+
+def _pruned(
+    connection: duckdb.DuckDBPyConnection, history: History, before: datetime, limit: int, *, whole: bool
+) -> int:
+    table = history.table.name
+    spare = f" AND NOT ({history.lasting})" if history.lasting and not whole else ""
+    old = connection.execute(
+        f"SELECT id FROM {DATABASE}.{table} WHERE {history.moment} < ?{spare} ORDER BY {history.moment} LIMIT ?",  # noqa: S608
+        [before, limit],
+    ).fetchall()
+    if not old:
+        return 0
+    with _seen(connection, pa.table({"id": pa.array([number for (number,) in old], pa.int64())})):
+        ids = "(SELECT id FROM log_rows)"
+        if history.table is CREATION:
+            connection.execute(f"DELETE FROM {DATABASE}.{COLUMNS.name} WHERE table_log_id IN {ids}")  # noqa: S608
+        connection.execute(f"DELETE FROM {DATABASE}.{ENTRY} WHERE log_table = ? AND row_id IN {ids}", [table])  # noqa: S608
+        connection.execute(f"DELETE FROM {DATABASE}.{table} WHERE id IN {ids}")  # noqa: S608
+    return len(old)
 
 
 def _number(value: object) -> object:

@@ -33,6 +33,7 @@ from mystocks_ingest.monitor import entries, tables
 from mystocks_ingest.monitor.entries import Entry
 from mystocks_ingest.monitor.questions import RECORDED, Question
 from mystocks_ingest.monitor.spool import Spool, SpoolFull
+from mystocks_ingest.monitor.tables import History
 from mystocks_ingest.ports import Operation, Recorded, Status, Validation
 
 T = TypeVar("T")
@@ -58,6 +59,10 @@ class Store(Protocol):
     async def ask(self, question: Question, values: Mapping[str, object]) -> list[dict[str, Any]]: ...
     async def counts(self) -> dict[str, int]: ...
     async def drop(self) -> None: ...
+
+    async def prune(self, history: History, *, before: datetime, whole: bool, limit: int) -> int:
+        """As MonitorLog.prune."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,15 @@ class MonitorLog:
         store = self._answering()
         await self._prepare(store)
         return await store.ask(question, {"since": since or EVER, "limit": limit, **values})
+
+    async def prune(self, history: History, *, before: datetime, whole: bool, limit: int) -> int:
+        """Let go of at most ``limit`` rows told of moments before that, with all that hangs on them; how many went.
+
+        ``whole``: those that last as well. Raises Unavailable where the log's database is away or another process's.
+        """
+        store = self._answering()
+        await self._prepare(store)
+        return await store.prune(history, before=before, whole=whole, limit=limit)
 
     async def initialise(self, *, drop_existing: bool = False) -> Initialised:
         """Make the log's tables where they are missing; with ``drop_existing`` all of them anew, without their rows.

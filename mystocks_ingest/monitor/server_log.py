@@ -16,7 +16,17 @@ from typing import Any, Protocol, TypeVar
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.monitor.entries import Cell, Entry
 from mystocks_ingest.monitor.questions import Question
-from mystocks_ingest.monitor.tables import BY_NAME, COLUMNS, DATABASE, ENTRY, TABLES, LogColumn, LogTable
+from mystocks_ingest.monitor.tables import (
+    BY_NAME,
+    COLUMNS,
+    CREATION,
+    DATABASE,
+    ENTRY,
+    TABLES,
+    History,
+    LogColumn,
+    LogTable,
+)
 
 T = TypeVar("T")
 
@@ -90,6 +100,29 @@ class ServerLog:
         """Drop the log's own tables; the database and whatever else is in it stay."""
         names = ", ".join(self._place(name) for name in (ENTRY, *(t.name for t in reversed(TABLES))))
         await self._server.run(lambda wire: wire.run(f"DROP TABLE IF EXISTS {names}"))
+
+    async def prune(self, history: History, *, before: datetime, whole: bool, limit: int) -> int:
+        """As MonitorLog.prune; all in one transaction. Rows that another program wrote into these tables stay."""
+
+        async def work(wire: Connection) -> int:
+            table, entry, name = self._place(history.table.name), self._place(ENTRY), wire.escape(history.table.name)
+            spare = f" AND NOT ({history.lasting})" if history.lasting and not whole else ""
+            old = await wire.run(
+                f"SELECT o.id FROM {table} AS o JOIN {entry} AS e ON e.log_table = {name} AND e.row_id = o.id "  # noqa: S608
+                f"WHERE {history.moment} < {wire.escape(_value(before))}{spare} ORDER BY {history.moment} LIMIT {limit}"
+            )
+            if not old:
+                return 0
+            ids = ", ".join(str(number) for (number,) in old)
+            await wire.transact("BEGIN")
+            if history.table is CREATION:
+                await wire.run(f"DELETE FROM {self._place(COLUMNS.name)} WHERE table_log_id IN ({ids})")  # noqa: S608
+            await wire.run(f"DELETE FROM {entry} WHERE log_table = {name} AND row_id IN ({ids})")  # noqa: S608
+            await wire.run(f"DELETE FROM {table} WHERE id IN ({ids})")  # noqa: S608
+            await wire.commit()
+            return len(old)
+
+        return await self._server.run(work)
 
     def _place(self, table: str) -> str:
         return f"`{self._database}`.`{table}`"

@@ -207,3 +207,26 @@ TABLES = (CREATION, COLUMNS, OPERATION, VALIDATION, JOB, LETTERS, SOURCE, CHECKP
 """In the order in which they can be made; the other way round they can be dropped."""
 
 BY_NAME: Mapping[str, LogTable] = {table.name: table for table in TABLES}
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A table that grows with time. ``moment``: the column by which its rows are old.
+
+    ``lasting``: the rows that tell what was done to the structure, as a condition; they are few and are kept longer.
+    """
+
+    table: LogTable
+    moment: str
+    lasting: str = ""
+
+
+HISTORIES = (
+    History(CREATION, "creation_time", "status = 'success'"),
+    History(
+        OPERATION, "operation_time", "operation_type IN ('CREATE', 'ALTER', 'DROP') AND operation_status = 'success'"
+    ),
+    History(VALIDATION, "validation_time"),
+    History(JOB, "start_time"),
+    History(LETTERS, "log_time"),
+)
