@@ -2,8 +2,9 @@
 
 A job is one task that waits for its next firing. A firing that comes while the job still runs is skipped, but for the
 end of a session: what is shown then is asked for late rather than never, and once more a minute after the close. One that
-came while the service was down is caught up with at the start, if the job says so. The clock may be stepped: waits are
-cut into slices and the time is read again after each.
+comes while somebody runs the job by hand follows that run: the day's data may have been published in between. Those that
+came while the service was down are made up for by one run at the start, if the job says so. The clock may be stepped:
+waits are cut into slices and the time is read again after each.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mystocks_ingest.errors import ConfigError, IngestError
 from mystocks_ingest.logs import get
 from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.sessions import ZONE
-from mystocks_ingest.market.timetable import Every, Firing, in_session
+from mystocks_ingest.market.timetable import Every, Firing, in_session, newest
 from mystocks_ingest.schema.jobs import JobEntry
 
 log = get("schedule")
@@ -82,7 +83,7 @@ class Schedule:
     memories: Memories
     known: dict[str, Memory] = field(default_factory=dict)
     next: dict[str, Firing] = field(default_factory=dict)
-    _running: set[str] = field(default_factory=set)
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
     _asked: dict[str, asyncio.Event] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -122,12 +123,12 @@ class Schedule:
     async def now(self, name: str) -> Ended:
         """Run a job at once, due or not. Raises ConfigError for an unknown one and for one that is running."""
         entry = self._entry(name)
-        if name in self._running:
+        if self.running(name):
             raise ConfigError(f"job {name} is running already")
         return await self._once(entry, self.clock.now())
 
     def running(self, name: str) -> bool:
-        return name in self._running
+        return name in self._turns and self._turns[name].locked()
 
     def _entry(self, name: str) -> JobEntry:
         found = next((e for e in self.entries if e.name == name), None)
@@ -160,12 +161,12 @@ class Schedule:
     async def _due(self, entry: JobEntry, at: datetime) -> datetime:
         """Deal with a firing whose time has come; the moment after which the next one counts."""
         now = self.clock.now()
-        if self.paused(entry) or entry.name in self._running:
+        if self.paused(entry):
             if not entry.live:
                 await self._remember(entry.name, due=at)
             return max(at, now)
-        if entry.live and self._gone(at, now):
-            return now
+        if entry.live and (self.running(entry.name) or self._gone(at, now)):
+            return max(at, now)
         if entry.live or now - at <= _LATE:
             await self._once(entry, at)
             if isinstance(entry.when, Every):
@@ -174,9 +175,12 @@ class Schedule:
                     return end - timedelta(microseconds=1)
         elif entry.catch_up:
             log.info("job.caught_up", job=entry.name, due=at.isoformat())
-            await self._once(entry, at)
+            await self._once(entry, at, dealt_with=newest(entry.when, at, now, self.calendar()))
+            if not isinstance(entry.when, Every):
+                return now  # what fell due meanwhile, such as today's, is another day's work
         else:
-            await self._remember(entry.name, due=at, status="skipped", reason="missed while the service was down")
+            last = newest(entry.when, at, now, self.calendar())
+            await self._remember(entry.name, due=last, status="skipped", reason="missed while the service was down")
         return max(at, self.clock.now())
 
     async def _reached(self, name: str, until: datetime) -> bool:
@@ -196,23 +200,26 @@ class Schedule:
                 return False
         return True
 
-    async def _once(self, entry: JobEntry, due: datetime) -> Ended:
-        """One run with its retries, under its deadline."""
-        self._running.add(entry.name)
+    async def _once(self, entry: JobEntry, due: datetime, *, dealt_with: datetime | None = None) -> Ended:
+        """One run with its retries, under its deadline, after the one under way.
+
+        ``dealt_with``: the last firing that this run makes up for; None: the one that is due.
+        """
+        async with self._turns.setdefault(entry.name, asyncio.Lock()):
+            return await self._run(entry, due, dealt_with or due)
+
+    async def _run(self, entry: JobEntry, due: datetime, dealt_with: datetime) -> Ended:
         started = self.clock.now()
         if not entry.live:
             await self._remember(entry.name, started=started, status="running", reason="")
-        ended = Ended("failed", "ended by the service's stop")
         try:
-            try:
-                async with asyncio.timeout(self.clock.seconds(entry.deadline)):
-                    ended = await self._tries(entry, due)
-            except TimeoutError:
-                ended = Ended("partial", f"its deadline of {entry.deadline} passed")
-        finally:
-            self._running.discard(entry.name)
+            async with asyncio.timeout(self.clock.seconds(entry.deadline)):
+                ended = await self._tries(entry, due)
+        except TimeoutError:
+            ended = Ended("partial", f"its deadline of {entry.deadline} passed")
         if not entry.live:
-            await self._remember(entry.name, due=due, ended=self.clock.now(), status=ended.status, reason=ended.reason)
+            end = self.clock.now()
+            await self._remember(entry.name, due=dealt_with, ended=end, status=ended.status, reason=ended.reason)
         times = {"due": due.isoformat(), "started": started.isoformat()}
         log.info("job.ended", job=entry.name, status=ended.status, reason=ended.reason, **times)
         return ended

@@ -153,6 +153,17 @@ def parse(text: str) -> When:
     raise ConfigError(f"cannot read {text!r} as a time; write {FORMS}")
 
 
+def newest(when: When, since: datetime, now: datetime, calendar: Calendar) -> datetime:
+    """The last firing at ``now`` (aware) or before it, given one at ``since``: in few steps, however many there were."""
+    for back in (timedelta(minutes=1), timedelta(hours=1), timedelta(days=1), timedelta(days=30)):
+        found, ahead = since, when.after(max(since, now - back), calendar).at
+        while ahead <= now:
+            found, ahead = ahead, when.after(ahead, calendar).at
+        if found != since:
+            return found
+    return since
+
+
 def in_session(moment: datetime, calendar: Calendar) -> bool:
     """Whether quotes move at ``moment`` (aware): opening auction, morning, afternoon, closing auction."""
     local = moment.astimezone(ZONE)

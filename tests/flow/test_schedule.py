@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -152,6 +152,104 @@ async def test_a_missed_firing_is_made_up_for_once_after_a_restart(tmp_path: Pat
         await until(other, "2024-09-30 10:00")
     assert other.days() == []
     assert book.kept["daily"].status == "skipped"
+
+
+class Held:
+    """A clock that shows what the test says; who waits looks at it again at once."""
+
+    def __init__(self, moment: str) -> None:
+        self.set(moment)
+
+    def set(self, moment: str) -> None:
+        self.at = datetime.fromisoformat(moment).replace(tzinfo=ZONE)
+
+    def now(self) -> datetime:
+        return self.at
+
+    def seconds(self, length: timedelta) -> float:
+        return 0.005 if length < timedelta(hours=1) else 600.0  # waiting's slices; deadlines
+
+
+@dataclass
+class Bench:
+    """Work that lasts until the test lets it end."""
+
+    clock: Held
+    book: Book
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: list[str] = field(default_factory=list)
+    at_once: int = 0
+
+    async def work(self, entry: JobEntry, due: datetime) -> Ended:
+        self.at_once += 1
+        assert self.at_once == 1
+        self.begun.append(f"{due.astimezone(ZONE):%m-%d %H:%M}")
+        await self.free.wait()
+        self.at_once -= 1
+        return Ended("complete")
+
+    @asynccontextmanager
+    async def running(self, given: tuple[JobEntry, ...]) -> AsyncIterator[Schedule]:
+        schedule = Schedule(tuple(e for e in given if not e.live), lambda: CAL, self.work, self.clock, self.book)
+        task = asyncio.create_task(schedule.run())
+        try:
+            yield schedule
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def met(claim: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not claim():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def of(moment: str) -> datetime:
+    return datetime.fromisoformat(moment).replace(tzinfo=ZONE)
+
+
+async def test_three_days_that_were_missed_are_made_up_for_by_one_run_however_often_it_is_restarted(
+    tmp_path: Path,
+) -> None:
+    given = entries(tmp_path)
+    for catch_up in (True, False):
+        book, runs = Book({"daily": Memory(due=of("2024-09-24 15:30"))}), []
+        for start in ("2024-09-28 08:00", "2024-09-28 12:00", "2024-09-29 08:00"):
+            bench = Bench(Held(start), book)
+            bench.free.set()
+            async with bench.running(tuple(replace(e, catch_up=catch_up) for e in given)) as schedule:
+                await met(lambda: "daily" in schedule.next and schedule.next["daily"].at == of("2024-09-30 15:30"))
+            runs += bench.begun
+            assert book.kept["daily"].due == of("2024-09-27 15:30"), start
+        assert runs == (["09-25 15:30"] if catch_up else []), "the oldest: the run looks back from there"
+
+
+async def test_what_falls_due_while_missed_days_are_made_up_for_is_not_lost(tmp_path: Path) -> None:
+    bench = Bench(Held("2024-09-27 15:10"), Book({"daily": Memory(due=of("2024-09-25 15:30"))}))
+    async with bench.running(entries(tmp_path)):
+        await met(lambda: bench.begun == ["09-26 15:30"])
+        bench.clock.set("2024-09-27 16:00")
+        bench.free.set()
+        await met(lambda: bench.begun == ["09-26 15:30", "09-27 15:30"])
+        await met(lambda: bench.book.kept["daily"].due == of("2024-09-27 15:30"))
+
+
+async def test_what_falls_due_while_the_job_is_run_by_hand_follows_that_run(tmp_path: Path) -> None:
+    bench = Bench(Held("2024-09-27 15:00"), Book())
+    async with bench.running(entries(tmp_path)) as schedule:
+        await met(lambda: "daily" in schedule.next)
+        byhand = asyncio.create_task(schedule.now("daily"))
+        await met(lambda: bench.begun == ["09-27 15:00"])
+        with pytest.raises(ConfigError, match="running already"):
+            await schedule.now("daily")
+        bench.clock.set("2024-09-27 15:30")
+        await asyncio.sleep(0.1)
+        assert bench.begun == ["09-27 15:00"], "never beside itself"
+        bench.free.set()
+        assert (await byhand).status == "complete"
+        await met(lambda: bench.begun == ["09-27 15:00", "09-27 15:30"])
 
 
 async def test_what_fails_is_tried_again_and_the_last_word_is_remembered(tmp_path: Path) -> None:

@@ -82,3 +82,22 @@ def test_a_source_left_unpaced_at_a_replaced_address_stays_so(tmp_path: Path) ->
     pacer.pace(Pace(calls=(Calls(1, 60.0),)))
     assert pacer.budget == UNPACED
     pacer.close()
+
+
+async def test_no_vendor_is_paced_at_a_replaced_address_where_the_setting_says_none_and_every_one_is_at_its_own(
+    tmp_path: Path,
+) -> None:
+    replaced = {
+        "TUSHARE_ENDPOINT": "http://127.0.0.1:1",
+        "AKSHARE_ENDPOINT": "http://127.0.0.1:1",
+        "BAOSTOCK_ENDPOINT": "127.0.0.1:1",
+    }
+    vendors = set(BUILT_IN) - {"files", "exchange_calendars"}
+    for given, unpaced in ((replaced, vendors), ({}, set())):
+        settings = Settings(_env_file=None, MYSTOCKS_STATE_DIR=tmp_path, MYSTOCKS_PACING="none", **given)
+        found = set()
+        for name in vendors:
+            source = open_source(name, settings, now=lambda: BEGAN)
+            found |= set() if source.rates else {name}
+            await source.aclose()
+        assert found == unpaced

@@ -27,7 +27,7 @@ from mystocks_ingest.settings import Settings
 from mystocks_ingest.sources.akshare.families import AUCTION, FAMILIES, Family, Question
 from mystocks_ingest.sources.akshare.layouts import LAYOUTS
 from mystocks_ingest.sources.lane import Lane, LaneAnswer, Setup
-from mystocks_ingest.sources.pacing import Breaker, Budget, Pacer, SourceStatus, Told, utc_now
+from mystocks_ingest.sources.pacing import UNPACED, Breaker, Budget, Pacer, SourceStatus, Told, utc_now
 
 __all__ = ["LAYOUTS", "NAMES", "Akshare", "open_akshare"]
 
@@ -49,20 +49,23 @@ class Akshare:
     concurrency = 1
 
     def __init__(
-        self, family: Family, *, endpoint: str | None, pacing: Path | None, clock: Callable[[], datetime] = utc_now
+        self,
+        family: Family,
+        *,
+        endpoint: str | None,
+        pacing: Path | None,
+        budget: Budget | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        """``budget`` None: the family's own."""
         self.name = family.name
         self.family = family.family
         self.offers = family.offers
         self._family = family
         self._older: set[tuple[str, date]] = set()  # datasets that showed an earlier day when they should show this one
         self._clock = clock
-        self._pacer = Pacer(
-            family.name,
-            Budget(family.rates, spacing_seconds=family.spacing, breaker=_BREAKER),
-            path=pacing,
-            clock=clock,
-        )
+        budget = budget or Budget(family.rates, spacing_seconds=family.spacing, breaker=_BREAKER)
+        self._pacer = Pacer(family.name, budget, path=pacing, clock=clock)
         self._lane = Lane(family.name, setup=Setup(_PREPARE, {"endpoint": endpoint}))
 
     @property
@@ -203,4 +206,6 @@ def open_akshare(name: str, settings: Settings, *, clock: Callable[[], datetime]
     endpoint, family = settings.akshare_endpoint, FAMILIES[name]
     usual = type(settings).model_fields["call_deadline_seconds"].default
     family = replace(family, deadline=family.deadline * settings.call_deadline_seconds / usual)
-    return Akshare(family, endpoint=endpoint, pacing=settings.state_dir / "pacing.sqlite", clock=clock)
+    budget = UNPACED if settings.pacing == "none" and endpoint is not None else None
+    pacing = settings.state_dir / "pacing.sqlite"
+    return Akshare(family, endpoint=endpoint, pacing=pacing, budget=budget, clock=clock)
