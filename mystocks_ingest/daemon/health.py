@@ -47,6 +47,7 @@ async def health(daemon: Daemon) -> Health:
         now,
         tuple(queues),
         daemon.rounds.runs,
+        daemon.began.age(now),
     )
 
 

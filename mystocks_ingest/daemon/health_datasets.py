@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from mystocks_ingest.daemon.ages import Noted
 from mystocks_ingest.daemon.freshness import Freshness, Held, Plan, freshness
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.flow.schedule import Memory
@@ -26,23 +27,41 @@ def live(daemon: Daemon, now: datetime) -> Iterator[Part]:
         sessions.Phase.MORNING,
         sessions.Phase.AFTERNOON,
     )
-    for entry in daemon.schedule.entries:
-        if not entry.live or daemon.schedule.paused(entry):
-            continue
+    entries = [e for e in daemon.schedule.entries if e.live and not daemon.schedule.paused(e)]
+    _watch(daemon, {name for entry in entries for name in entry.datasets}, now)
+    for entry in entries:
         for name in entry.datasets:
-            seen = daemon.collector.figures.get(name)
-            last = seen.last_news if seen is not None and seen.last_news is not None else daemon.started_at
-            age = (now - max(last, _opening(now), daemon.started_at)).total_seconds() if opened else 0.0
-            late = max(age - _limit(entry), 0.0)
+            last = _heard(daemon, name)
+            since_opening = (now - _opening(now)).total_seconds() + last.set_back(now)
+            silent = min(last.age(now), daemon.watched[name].age(now), since_opening) if opened else 0.0
+            late = max(silent - _limit(entry), 0.0)
             down = _down(daemon, entry, name)
-            deaf = age > _DEAF_SECONDS or (bool(down) and age > max(_ALL_DOWN_SECONDS, _limit(entry)))
+            deaf = silent > _DEAF_SECONDS or (bool(down) and silent > max(_ALL_DOWN_SECONDS, _limit(entry)))
             state = State.DOWN if deaf else State.DEGRADED if late else State.FRESH
             why = ""
             if state is not State.FRESH:
-                why = f"nothing new for {age:.0f} s while the exchange trades"
+                why = f"nothing new for {silent:.0f} s while the exchange trades"
+                why += f"; the clock was set back by {back:.0f} s meanwhile" if (back := last.set_back(now)) else ""
                 why += f"; every source is down: {'; '.join(down)}" if down else ""
-            figures = {"late_seconds": late, "age_seconds": max((now - last).total_seconds(), 0.0)}
+            figures = {"late_seconds": late, "age_seconds": last.age(now)}
             yield Part(name, Kind.DATASET, state, why, page=True, figures=figures)
+
+
+def _watch(daemon: Daemon, live: set[str], now: datetime) -> None:
+    """From when on news is awaited: the start, or when a job was resumed, or came with a changed file."""
+    for name in set(daemon.watched) - live:
+        del daemon.watched[name]
+    for name in live - set(daemon.watched):
+        daemon.watched[name] = Noted.at_once(now) if daemon.looked else daemon.began
+    daemon.looked = True
+
+
+def _heard(daemon: Daemon, name: str) -> Noted:
+    """When the last news came; the start, while none has."""
+    seen = daemon.collector.figures.get(name)
+    if seen is None or seen.last_news is None:
+        return daemon.began
+    return Noted(seen.last_news, seen.news_tick)
 
 
 def _opening(now: datetime) -> datetime:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from mystocks_ingest.daemon.ages import Noted
 from mystocks_ingest.daemon.onlooker import budgets
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.monitor.health import Kind, Part, State
@@ -36,10 +37,10 @@ def _sink(daemon: Daemon, store: str, tables: Sequence[Table], now: datetime) ->
     levels = [level for t in tables if (level := daemon.spool.levels.get(str(t))) is not None]
     waiting = sum(level.bytes for level in levels)
     away = daemon.front.away.get(store, "") or meter.away
-    since = daemon.outages.setdefault(store, meter.since or now) if away else None
     if not away:
         daemon.outages.pop(store, None)
-    lasted = max((now - since).total_seconds(), 0.0) if since is not None else 0.0
+    outage = daemon.outages.setdefault(store, meter.missing or Noted.at_once(now)) if away else None
+    lasted = outage.age(now) if outage is not None else 0.0
     share = 100 * waiting / daemon.spool.most_bytes
     required = any(t.route is Route.REQUIRED for t in tables)
     grave = required and (lasted > settings.page_away_seconds or share > settings.page_spool_percent)
@@ -68,7 +69,7 @@ def _sink(daemon: Daemon, store: str, tables: Sequence[Table], now: datetime) ->
         figures |= {"write_p50_seconds": writes.p50, "write_p99_seconds": writes.p99}
     if (pool := meter.pool(loop)) is not None:
         figures |= {"connections_used": float(pool[0]), "connections_allowed": float(pool[1])}
-    return Part(store, Kind.SINK, state, why, since, page=required, figures=figures)
+    return Part(store, Kind.SINK, state, why, outage.at if outage is not None else None, page=required, figures=figures)
 
 
 def sources(daemon: Daemon, now: datetime) -> Iterator[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mystocks_ingest.daemon.ages import Noted
 from mystocks_ingest.errors import IngestError, Rejected, Unavailable
 from mystocks_ingest.flow.arriving import Arriving
 from mystocks_ingest.monitor.metrics import Metrics
@@ -33,12 +34,12 @@ class Pooled(Protocol):
 
 @dataclass
 class Meter:
-    """What is known of one store. ``since`` (aware): from when on it did not answer; None while it does."""
+    """What is known of one store. ``missing``: from when on it did not answer; None while it does."""
 
     store: str
     sink: Sink
     recent: Recent = field(default_factory=Recent)
-    since: datetime | None = None
+    missing: Noted | None = None
     reason: str = ""
     _used: deque[tuple[float, int]] = field(default_factory=deque)
 
@@ -49,10 +50,10 @@ class Meter:
         return self.reason or waiting
 
     def answered(self) -> None:
-        self.since, self.reason = None, ""
+        self.missing, self.reason = None, ""
 
     def missed(self, reason: str, at: datetime) -> None:
-        self.since, self.reason = self.since or at, reason
+        self.missing, self.reason = self.missing or Noted.at_once(at), reason
 
     def pool(self, now: float, *, ending: int = 0) -> tuple[int, int] | None:
         """The most connections in use within the last 15 seconds, and how many there may be. None: it cannot tell.
@@ -164,9 +165,16 @@ class MeteredSpool:
     def holds(self, target: str) -> bool:
         return self._spool.holds(target)
 
-    async def put(self, target: str, rows: pa.RecordBatch) -> None:
+    @property
+    def targets(self) -> Collection[str]:
+        return self._spool.targets
+
+    def until(self, target: str) -> int | None:
+        return self._spool.until(target)
+
+    async def put(self, target: str, rows: pa.RecordBatch, *, until: int | None = None) -> None:
         began = _clock()
-        await self._spool.put(target, rows)
+        await self._spool.put(target, rows, until=until)
         table = self._tables[target]
         store = table.database_type.store
         self._metrics.wrote(store, table.name, rows.num_rows, rows.nbytes, _clock() - began, "spooled")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from mystocks_ingest.daemon.ages import Noted
 from mystocks_ingest.daemon.knowledge import Knowledge
 from mystocks_ingest.daemon.onlooker import Onlooker
 from mystocks_ingest.daemon.rounds import Rounds
@@ -56,7 +57,14 @@ class Daemon:
     http_port: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     lag_seconds: float = 0.0  # the loop's longest delay in the last minute
-    outages: dict[str, datetime] = field(default_factory=dict)  # by store: since when it has been away
+    outages: dict[str, Noted] = field(default_factory=dict)  # by store: since when it has been away
+    began: Noted = field(init=False)  # its start
+    watched: dict[str, Noted] = field(default_factory=dict)  # by live dataset: from when on news is awaited
+    looked: bool = False  # whether anybody has looked at its health
+
+    def __post_init__(self) -> None:
+        self.began = Noted.at_once(self.started_at)
+
     seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from pathlib import Path
+from time import monotonic
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,6 +50,7 @@ class Figures:
     stale: int = 0
     refused: int = 0
     last_news: datetime | None = None
+    news_tick: float = 0.0  # the same moment on the monotonic clock: the other one may be set back
     source: str = ""
     seconds: float = 0.0
 
@@ -175,7 +177,7 @@ class Collector:
         known.hold(taken.accepted, taken.turned_down)
         seen.news += len(taken.accepted)
         seen.refused += sum(taken.refused.values())
-        seen.last_news = self.now()
+        seen.last_news, seen.news_tick = self.now(), monotonic()
         await self._build(frame, taken.accepted, taken.turned_down, until)
 
     async def _build(self, shown: Frame, stored: Frame, turned_down: Sequence[Frame], until: datetime | None) -> None:

@@ -74,7 +74,8 @@ class Queue:
 class Health:
     """All parts at one look. ``started_at`` and ``at`` are aware; ``at`` is when the look was taken.
 
-    ``queues``: the writers that hold rows; ``runs``: the latest, newest first.
+    ``queues``: the writers that hold rows; ``runs``: the latest, newest first. ``uptime_seconds`` does not care whether
+    the wall clock was set back since ``started_at``.
     """
 
     parts: tuple[Part, ...]
@@ -83,6 +84,7 @@ class Health:
     at: datetime
     queues: tuple[Queue, ...] = ()
     runs: tuple[Run, ...] = ()
+    uptime_seconds: float = 0.0
 
     @property
     def ready(self) -> bool:

@@ -64,7 +64,7 @@ def router(desk: Desk) -> APIRouter:
             "version": found.version,
             "at": found.at.isoformat(),
             "started_at": found.started_at.isoformat(),
-            "uptime_seconds": round((found.at - found.started_at).total_seconds(), 1),
+            "uptime_seconds": round(found.uptime_seconds, 1),
             "parts": kinds,
             "queues": [{"store": q.store, "table": q.table, "rows": q.rows, "bytes": q.bytes} for q in found.queues],
             "runs": [_run(run) for run in found.runs],

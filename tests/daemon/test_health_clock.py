@@ -1,0 +1,106 @@
+"""Health goes on telling the truth where the wall clock is set back, a job is resumed, or one comes with a changed file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from time import monotonic
+
+import pytest
+from daemon_inside import Inside, inside, true
+from daemon_place import DAILY, QUOTES, Place
+from servers.redis import PASSWORD, Redis
+
+from mystocks_ingest.daemon import ages
+from mystocks_ingest.monitor.health import Part
+
+OF_TUSHARE = QUOTES.replace("[tushare, akshare-sina]", "tushare")
+
+
+class Passing:
+    """Time that passes by both clocks of a service, in no time."""
+
+    def __init__(self, service: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._service = service
+        self._passed = 0.0
+        monkeypatch.setattr(ages, "monotonic", lambda: monotonic() + self._passed)
+
+    def passes(self, seconds: float) -> None:
+        self._passed += seconds
+        self._service.clock.step(seconds=seconds)
+
+
+async def quote(service: Inside) -> Part:
+    part = await service.part("dataset", "quote")
+    assert part is not None
+    return part
+
+
+async def silent(place: Place, service: Inside) -> None:
+    """News came, and then the vendor fails."""
+    figures = service.daemon.collector.figures
+    await true(lambda: "quote" in figures and figures["quote"].last_news, seconds=60)
+    await place.sim.fault("tushare", "bad_token", times=None)
+    await true(lambda: figures["quote"].failed, seconds=60)
+
+
+async def test_what_is_old_does_not_look_fresh_because_the_clock_was_set_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.jobs(OF_TUSHARE)
+    async with inside(place, datetime.fromisoformat(place.at("14:00:00"))) as service:
+        time = Passing(service, monkeypatch)
+        await silent(place, service)
+        service.clock.step(minutes=-30)
+        part = await quote(service)
+        assert part.state == "fresh", "the clock alone makes nothing late"
+        assert 0 <= part.figures["age_seconds"] < 300
+        time.passes(400)
+        part = await quote(service)
+        assert (part.state, part.pages) == ("down", True)
+        assert 400 < part.figures["age_seconds"] < 1000
+        assert "the clock was set back by 18" in part.reason
+        status, body = await service.ask("/health/ready")
+        assert (status, len(body["paging"])) == (503, 1)
+        status, body = await service.ask("/health")
+        assert body["uptime_seconds"] >= 400
+
+
+@pytest.mark.long
+async def test_an_outage_lasts_as_long_as_it_does_whatever_the_clock_says(
+    place: Place, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.more = {"MYSTOCKS_STORES": "redis", "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": PASSWORD}
+    place.jobs(DAILY)
+    async with inside(place, datetime.fromisoformat(place.at("04:00:00"))) as service:
+        time = Passing(service, monkeypatch)
+        redis.stop()
+
+        async def away() -> Part | None:
+            part = await service.part("sink", "redis")
+            return part if part is not None and part.figures["away"] else None
+
+        await true(away)
+        service.clock.step(hours=-1)
+        time.passes(100)
+        part = await away()
+        assert part is not None
+        assert part.figures["away_seconds"] >= 100
+
+
+async def test_news_is_awaited_from_when_a_job_was_resumed_or_came_with_a_changed_file(place: Place) -> None:
+    place.jobs(DAILY)
+    async with inside(place, datetime.fromisoformat(place.at("13:00:00"))) as service:
+        await place.sim.fault("tushare", "bad_token", times=None)
+        service.clock.step(minutes=30)
+        place.jobs(DAILY, OF_TUSHARE)
+        service.daemon.reload.set()
+        await true(lambda: [e for e in service.daemon.schedule.entries if e.live])
+        assert (await quote(service)).state == "fresh"
+        service.clock.step(minutes=20)
+        assert (await quote(service)).state == "down"
+        await service.daemon.schedule.pause("quotes", paused=True)
+        assert await service.part("dataset", "quote") is None
+        service.clock.step(minutes=20)
+        await service.daemon.schedule.pause("quotes", paused=False)
+        assert (await quote(service)).state == "fresh"
+        assert (await service.ask("/health/ready"))[0] == 200
