@@ -23,6 +23,7 @@ from mystocks_ingest.schema.keyspace import KeySpace
 from mystocks_ingest.schema.tables import Column, Database, Table
 from mystocks_ingest.sinks.redis import RedisDatabase, RedisSink
 from mystocks_ingest.sinks.redis.dump import checksums, dumped
+from mystocks_ingest.sinks.redis.encoding import as_text
 
 COLUMNS = (
     Column("symbol", "VARCHAR", 20, nullable=False),
@@ -257,3 +258,27 @@ async def test_a_table_of_many_columns_is_stored_and_read_back(redis_server: Red
             rows = ordinary(table, 150, version=version)
             await sink.write(table, rows)
             await same(sink, table, rows)
+
+
+CENTS = [0.0, 0.01, 0.07, 0.29, 1.0, 8.1, 15.28, 999.99, 1000.0, 2999.99]
+ODD = {
+    "a tenth and two": [0.1 + 0.2],
+    "a thousandth": [0.001, 15.285],
+    "a zero below zero": [-0.0],
+    "less than nothing": [-1.25],
+    "dear": [2999.994, 3000.0, 1e11],
+    "no number": [float("nan"), float("inf"), float("-inf")],
+}
+
+
+@pytest.mark.parametrize("among", [*ODD, "cents only"])
+def test_a_price_is_written_as_the_shortest_text_that_is_that_number(among: str) -> None:
+    values = pa.array([9.99, *CENTS, None, *ODD.get(among, []), None], pa.float64()).slice(1)
+    assert as_text(values).equals(values.cast(pa.string()).cast(pa.binary()))
+
+
+def test_every_price_in_cents_is_written_as_itself() -> None:
+    every = pa.array(np.arange(300_000) / 100)
+    texts = as_text(every)
+    assert [float(text) for text in texts.to_pylist()] == every.to_pylist()
+    assert max(len(text) for text in texts.to_pylist()) == len("2999.99")

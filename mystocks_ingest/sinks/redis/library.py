@@ -2,8 +2,8 @@
 
 A call takes many keys, so that Redis is asked once per hundred rows; each function answers with the numbers of the
 rows it left out because what is stored is newer. Equal times: the later write stands. A row's fields and values come
-as one MessagePack text, which Redis unpacks in C; as arguments of their own they take half as long again. A row with all its columns comes as RESTORE takes it, which is
-three times as fast again (see dump.py).
+as one MessagePack text, which Redis unpacks in C; as arguments of their own they take half as long again. A row with
+all its columns comes as RESTORE takes it, which is three times as fast again (see dump.py).
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = get("redis")
 
-SLICE_ROWS = 1_500  # encoded while Redis is busy with the slice before
+FIRST_ROWS, SLICE_ROWS = (
+    500,
+    1_500,
+)  # a slice is encoded while Redis is busy with the one before; the first is soon ready
 _READ_KEYS = 500
 _PART_ROWS = 1_000
 
@@ -81,18 +84,19 @@ class RedisSink:
         stale: list[int] = []
         if not rows.num_rows:
             return
-        first, ahead = 0, self._encoded(table, space, rows.slice(0, SLICE_ROWS), whole=whole)
+        first, part = 0, rows.slice(0, FIRST_ROWS)
+        ahead = self._encoded(table, space, part, whole=whole)
         message = None
         try:
-            while first < rows.num_rows:
-                ready, part = await ahead, rows.slice(first, SLICE_ROWS)
-                after = first + SLICE_ROWS
-                if after < rows.num_rows:
-                    ahead = self._encoded(table, space, rows.slice(after, SLICE_ROWS), whole=whole)
+            while part.num_rows:
+                ready, after = await ahead, first + part.num_rows
+                next_part = rows.slice(after, SLICE_ROWS)
+                if next_part.num_rows:
+                    ahead = self._encoded(table, space, next_part, whole=whole)
                 elif told:
                     message = _threaded(_message, table, rows, [])  # what is most often true
                 stale += [first + n for n in await self._stored(table, space, part, ready, whole=whole)]
-                first = after
+                first, part = after, next_part
             if message is not None and len(stale) < rows.num_rows:
                 await self._announce(space, await (_threaded(_message, table, rows, stale) if stale else message))
         finally:
