@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,11 @@ def pytest_configure(config: pytest.Config) -> None:
         ours = name.startswith(_OURS) and name != "MYSTOCKS_GUARD_LOG"
         if ours or name.lower() in ("http_proxy", "https_proxy", "all_proxy", "ts_token"):
             del os.environ[name]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(config.stash[_LOG].parent, ignore_errors=True)
 
 
 _LOG = pytest.StashKey[Path]()
