@@ -12,10 +12,10 @@ from starlette.types import ASGIApp
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.logs import get
+from mystocks_ingest.web.connections import BoundedConfig, Bounds
 
 log = get("http")
 
-_CONNECTIONS = 200
 _IDLE_SECONDS = 15
 
 
@@ -34,7 +34,13 @@ class _Guest(uvicorn.Server):
 
 
 async def serve(
-    app: ASGIApp, host: str, port: int, *, bound: Callable[[int], None] | None = None, stop_seconds: int = 5
+    app: ASGIApp,
+    host: str,
+    port: int,
+    *,
+    bound: Callable[[int], None] | None = None,
+    stop_seconds: int = 5,
+    bounds: Bounds | None = None,
 ) -> None:
     """Answer requests until cancelled; those under way then have ``stop_seconds`` to end.
 
@@ -43,17 +49,16 @@ async def serve(
     """
     listening = _listening(host, port)
     port = listening.getsockname()[1]
-    config = uvicorn.Config(
+    config = BoundedConfig(
         app,
+        bounds or Bounds(),
         lifespan="off",
-        http="h11",
         ws="none",
         log_config=None,
         log_level="critical",  # what goes wrong in a request is logged by the gate
         access_log=False,
         server_header=False,
         proxy_headers=False,  # an address that a client states is not believed
-        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=stop_seconds,
     )

@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import suppress
+from typing import Any
 
 import pytest
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.web.connections import Bounds
 from mystocks_ingest.web.server import serve
+
+LARGE = 64 << 20  # more than the sockets' buffers hold
+let_go = asyncio.Event()
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(0.5 if scope["path"] == "/slow" else 0)
     if scope["path"] == "/never":
         await asyncio.sleep(3600)
+    if scope["path"] == "/large":
+        await Response(b"x" * LARGE)(scope, receive, send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        let_go.set()
+        return
     await PlainTextResponse("done")(scope, receive, send)
 
 
@@ -30,7 +42,7 @@ async def ask(port: int, path: str) -> bytes:
         writer.close()
 
 
-async def begun(group: asyncio.TaskGroup, **options: int) -> tuple[asyncio.Task[None], int]:
+async def begun(group: asyncio.TaskGroup, **options: Any) -> tuple[asyncio.Task[None], int]:
     bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     task = group.create_task(serve(slow, "127.0.0.1", 0, bound=bound.set_result, **options))
     return task, await bound
@@ -66,3 +78,60 @@ async def test_a_port_that_is_taken_is_one_sentence() -> None:
         taken.listen()
         with pytest.raises(ConfigError, match="MYSTOCKS_HTTP_PORT"):
             await serve(slow, "127.0.0.1", taken.getsockname()[1])
+
+
+async def opened(port: int, said: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(said)
+    await writer.drain()
+    return reader, writer
+
+
+async def closed(lines: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    for _, writer in lines:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def test_connections_that_say_nothing_shut_nobody_out() -> None:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        task, port = await begun(group, bounds=Bounds(most=10))
+        silent = [await opened(port, b"GET / HTTP/1.1\r\nHost: here\r\n") for _ in range(30)]
+        assert (await ask(port, "/")).endswith(b"done")
+        for reader, _ in silent[:20]:  # those that waited for longest went
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        await closed(silent)
+        task.cancel()
+
+
+async def test_a_connection_whose_request_is_being_answered_is_not_crowded_out() -> None:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        task, port = await begun(group, bounds=Bounds(most=3))
+        under_way = [group.create_task(ask(port, "/slow")) for _ in range(2)]
+        silent = [await opened(port) for _ in range(20)]
+        assert [(await answer).endswith(b"done") for answer in under_way] == [True, True]
+        await closed(silent)
+        task.cancel()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: he", b"GET / HTTP/1.1\r\nHost: here\r\n\r\nGET / HT"])
+async def test_a_head_that_does_not_come_ends_its_connection(said: bytes) -> None:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        task, port = await begun(group, bounds=Bounds(head_seconds=0.2))
+        reader, writer = await opened(port, said)
+        assert (await reader.read()).endswith(b"done" if said.count(b"\r\n\r\n") else b"")
+        await closed([(reader, writer)])
+        task.cancel()
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_let_go() -> None:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        task, port = await begun(group, bounds=Bounds(stuck_seconds=0.2))
+        reader, writer = await opened(port, b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
+        await let_go.wait()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await reader.readexactly(LARGE)
+        await closed([(reader, writer)])
+        task.cancel()
