@@ -20,6 +20,7 @@ from functools import partial
 import pyarrow as pa
 
 from mystocks_ingest import control, service
+from mystocks_ingest.arrow import release_freed_pages
 from mystocks_ingest.daemon import commands, jobs, notify, reloading
 from mystocks_ingest.daemon.counted import CountedMemories, CountedWork
 from mystocks_ingest.daemon.desk import ServiceDesk
@@ -217,6 +218,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             group.create_task(_begin(daemon), name="first"),
             group.create_task(_know(daemon), name="calendar"),
             group.create_task(_measure_lag(daemon), name="lag"),
+            group.create_task(_stay_small(), name="memory"),
             group.create_task(daemon.rounds.run(), name="rounds"),
             group.create_task(retention.run(), name="retention"),
             group.create_task(reloading.watch(daemon), name="reloading"),
@@ -302,6 +304,12 @@ async def _know(daemon: Daemon) -> None:
         await asyncio.sleep(daemon.clock.seconds(length))
         if await daemon.knowledge.refresh():
             daemon.schedule.replace_entries(daemon.schedule.entries)  # think again about when jobs are due
+
+
+async def _stay_small() -> None:
+    while True:
+        await asyncio.sleep(_MINUTE.total_seconds())
+        await asyncio.to_thread(release_freed_pages)
 
 
 async def _measure_lag(daemon: Daemon) -> None:
