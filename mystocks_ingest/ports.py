@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -153,8 +153,17 @@ class Backlog(Protocol):
         """Whether a batch of the target waits."""
         ...
 
-    async def put(self, target: str, rows: pa.RecordBatch) -> None:
-        """Durable on return. Raises Full when there is no room, and Unavailable."""
+    @property
+    def targets(self) -> Collection[str]:
+        """Those of which a batch waits."""
+        ...
+
+    def until(self, target: str) -> int | None:
+        """No row of the target that waits is newer (as told to ``put``); None: that is not known."""
+        ...
+
+    async def put(self, target: str, rows: pa.RecordBatch, *, until: int | None = None) -> None:
+        """Durable on return; ``until`` is the newest row's time. Raises Full when there is no room, and Unavailable."""
         ...
 
     async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ _MENDED = "spool-mended.sqlite"  # the same, whole: it is to take the damaged on
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, at TEXT NOT NULL, rows INTEGER NOT NULL,
-    checksum BLOB NOT NULL, body BLOB NOT NULL
+    checksum BLOB NOT NULL, body BLOB NOT NULL, until INTEGER
 );
 CREATE INDEX IF NOT EXISTS record_of_target ON record (target, id);
 CREATE TABLE IF NOT EXISTS quarantine (
@@ -43,6 +44,7 @@ CREATE TABLE IF NOT EXISTS quarantine (
 );
 """
 _SUFFIXES = ("", "-wal", "-shm")
+_CHECK_SECONDS = 1.0  # of the start
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -56,6 +58,7 @@ class Level:
     oldest: datetime | None = None
     dropped_rows: int = 0  # since the spool was opened
     quarantined: int = 0  # records, all those in the file
+    until: int | None = None  # no row is newer, as ``put`` was told; None where a record says nothing
 
 
 class Spool:
@@ -100,11 +103,20 @@ class Spool:
         """Whether a record of the target waits."""
         return target in self._levels and self._levels[target].records > 0
 
-    async def put(self, target: str, rows: pa.RecordBatch) -> None:
-        """Keep ``rows``; durable on return. Raises Full when they do not fit."""
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Those of which a record waits."""
+        return tuple(target for target, level in self._levels.items() if level.records)
+
+    def until(self, target: str) -> int | None:
+        """No row of the target that waits is newer (as told to ``put``); None: that is not known."""
+        return self._levels.get(target, Level()).until
+
+    async def put(self, target: str, rows: pa.RecordBatch, *, until: int | None = None) -> None:
+        """Keep ``rows``; durable on return. ``until``: the newest one's time. Raises Full when they do not fit."""
         body = await asyncio.to_thread(_packed, rows)
         at = datetime.now(UTC)
-        await self._run(lambda file: self._insert(file, target, at, rows.num_rows, body))
+        await self._run(lambda file: self._insert(file, target, at, rows.num_rows, body, until))
 
     async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:
         """The oldest records of a target, at least one where there is any, together at most ``most_rows``."""
@@ -171,6 +183,8 @@ class Spool:
             file.execute("PRAGMA synchronous = FULL")
             file.executescript(_SCHEMA)
             _require_sound(file)
+            if "until" not in [column[1] for column in file.execute("PRAGMA table_info(record)")]:
+                file.execute("ALTER TABLE record ADD COLUMN until INTEGER")  # a file of an earlier version
             self._file = file
             self._levels = self._counted(file)
         except sqlite3.OperationalError as exc:
@@ -189,20 +203,25 @@ class Spool:
             self._file.close()
             self._file = None
 
-    def _insert(self, file: sqlite3.Connection, target: str, at: datetime, rows: int, body: Body) -> None:
+    def _insert(
+        self, file: sqlite3.Connection, target: str, at: datetime, rows: int, body: Body, until: int | None
+    ) -> None:
         if self.bytes + len(body) > self.most_bytes:
             raise Full(
                 f"the spool {self._path} is full ({self.bytes / 1e6:.0f} of {self.most_bytes / 1e6:.0f} MB wait)"
             )
-        insert = "INSERT INTO record (target, at, rows, checksum, body) VALUES (?, ?, ?, ?, ?)"
-        file.execute(insert, (target, at.isoformat(), rows, checksum(body), body))
+        insert = "INSERT INTO record (target, at, rows, checksum, body, until) VALUES (?, ?, ?, ?, ?, ?)"
+        file.execute(insert, (target, at.isoformat(), rows, checksum(body), body, until))
         level = self._draft.get(target, Level())
+        if level.records:
+            until = None if until is None or level.until is None else max(until, level.until)
         self._draft[target] = replace(
             level,
             records=level.records + 1,
             rows=level.rows + rows,
             bytes=level.bytes + len(body),
             oldest=level.oldest or at,
+            until=until,
         )
 
     def _forget(self, file: sqlite3.Connection, numbers: Sequence[int]) -> None:
@@ -241,11 +260,14 @@ class Spool:
 
     def _counted(self, file: sqlite3.Connection) -> dict[str, Level]:
         """The levels as the file has them: every record is looked at."""
-        kept = "SELECT target, count(*), sum(rows), sum(length(body)), min(at) FROM record GROUP BY target"
+        kept = (
+            "SELECT target, count(*), sum(rows), sum(length(body)), min(at), "
+            "iif(count(until) = count(*), max(until), NULL) FROM record GROUP BY target"
+        )
         aside = dict(file.execute("SELECT coalesce(target, '?'), count(*) FROM quarantine GROUP BY 1").fetchall())
         found = {
-            target: Level(records, rows, size, datetime.fromisoformat(oldest))
-            for target, records, rows, size, oldest in file.execute(kept)
+            target: Level(records, rows, size, datetime.fromisoformat(oldest), until=until)
+            for target, records, rows, size, oldest, until in file.execute(kept)
         }
         return {
             target: replace(
@@ -368,7 +390,19 @@ def _shrink(file: sqlite3.Connection) -> None:
 
 
 def _require_sound(file: sqlite3.Connection) -> None:
-    (found,) = file.execute("PRAGMA quick_check(1)").fetchone()
+    """Looked at for a moment, which does for a small file; of a large one each record proves itself when it is read."""
+    timer = threading.Timer(_CHECK_SECONDS, file.interrupt)
+    timer.start()
+    try:
+        (found,) = file.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as exc:
+        if getattr(exc, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        log.info("spool.unchecked", seconds=_CHECK_SECONDS)
+        return
+    finally:
+        timer.cancel()
+        timer.join()  # from here on it interrupts nothing
     if found != "ok":
         raise sqlite3.DatabaseError(f"malformed: {found}")
 

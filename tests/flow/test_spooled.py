@@ -37,6 +37,7 @@ class Gate:
     hang: bool = False
     row_seconds: float = 0.0  # that each row takes
     barred: Exception | None = None  # what is said of bars, while ticks are taken
+    locked: bool = False  # the table of bars
     order: list[tuple[str, int]] = field(default_factory=list)
     name: str = "gate"
 
@@ -48,6 +49,8 @@ class Gate:
         await asyncio.sleep(self.row_seconds * rows.num_rows)
         if self.barred is not None and table is BARS:
             raise self.barred
+        if self.locked and table is BARS:
+            await asyncio.Event().wait()
         if table is BARS and 13.0 in rows.column("close").to_pylist():
             raise Rejected("nothing closes at 13")
         await self.sink.write(table, rows)
@@ -104,8 +107,8 @@ def bars(day: int, close: float, volume: int = 1000) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([whole], schema=pa.schema([(f.name, f.type) for f in BAR_1D.fields]))
 
 
-def tick(number: int) -> pa.RecordBatch:
-    row = {"symbol": "600000.SH", "ts": AT + timedelta(seconds=number), "seq": 0, "price": 10.0, "volume": number}
+def tick(number: int, price: float = 10.0) -> pa.RecordBatch:
+    row = {"symbol": "600000.SH", "ts": AT + timedelta(seconds=number), "seq": 0, "price": price, "volume": number}
     fields = [(f.name, f.type) for f in dataset("tick").fields]
     return pa.RecordBatch.from_pylist(
         [{**row, "amount": 1.0, "source": "x", "fetched_at": AT}], schema=pa.schema(fields)
@@ -256,3 +259,111 @@ async def test_a_database_that_is_back_and_slow_gets_what_waits_in_steps_that_it
         h.gate.shut = False
         await h.emptied()
         assert len(await h.closes()) == 400
+
+
+async def test_of_trades_newer_ones_go_past_and_a_correction_of_one_that_waits_does_not(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        for number in (1, 2):
+            await h.sink.write(TICKS, tick(number))
+    async with house(tmp_path, pace=replace(CALM, first_pause=60.0, longest_pause=60.0)) as h:  # after a restart, too
+        h.gate.shut = True
+        async with asyncio.timeout(30):
+            while not h.sink.away:  # noqa: ASYNC110 - the first look, the only one for a while
+                await asyncio.sleep(0.01)
+        h.gate.shut = False
+        h.sink._why.clear()  # as one that answered a fresh write would
+        await h.sink.write(TICKS, pa.concat_batches([tick(2, 12.0), tick(3)]))
+        assert h.gate.order == [("tick", 3)], "newer than all that wait"
+    async with house(tmp_path) as h:
+        await h.emptied()
+        rows = await h.gate.read(TICKS, Query())
+        assert list(zip(rows["volume"].to_pylist(), rows["price"].to_pylist(), strict=True)) == [
+            (1, 10.0),
+            (2, 12.0),
+            (3, 10.0),
+        ]
+
+
+async def test_quotes_keyed_by_symbol_alone_queue_behind_older_ones_but_in_redis(tmp_path: Path) -> None:
+    newest = replace(TICKS, name="tick_latest", key=("symbol",))
+    async with house(tmp_path, ticks=newest, pace=replace(CALM, first_pause=60.0, longest_pause=60.0)) as h:
+        h.gate.shut = True
+        await h.sink.write(newest, tick(1))
+        h.gate.shut = False
+        h.sink._why.clear()
+        await h.sink.write(newest, tick(2))
+        assert h.spool.levels[str(newest)].records == 2
+    async with house(tmp_path, ticks=newest) as h:
+        await h.emptied()
+        assert (await h.gate.read(newest, Query()))["volume"].to_pylist() == [2]
+
+
+def recast(name: str, values: pa.Array) -> pa.RecordBatch:
+    rows = bars(1, 10.0)
+    return rows.set_column(rows.schema.get_field_index(name), name, values)
+
+
+def renamed(name: str, other: str) -> pa.RecordBatch:
+    rows = bars(1, 10.0)
+    return rows.rename_columns([other if n == name else n for n in rows.schema.names])
+
+
+OTHER_VERSIONS = {
+    "a column more": (pa.RecordBatch.from_pydict({n: bars(1, 10.0)[n] for n in BARS.schema.names} | {"x": [1]}), ""),
+    "a column less": (bars(1, 10.0).select([n for n in BARS.schema.names if n != "amount"]), ""),
+    "a narrower type": (recast("volume", pa.array([1000], pa.int32())), ""),
+    "numbers as text": (recast("volume", pa.array(["1000"])), ""),
+    "text for numbers": (recast("volume", pa.array(["many"])), "other types"),
+    "numbers for days": (recast("trade_date", pa.array([7])), "other types"),
+    "another name in the key": (renamed("symbol", "code"), "without symbol"),
+}
+
+
+@pytest.mark.parametrize("version", OTHER_VERSIONS)
+async def test_rows_that_another_version_of_the_file_left_fit_or_become_dead_letters(
+    tmp_path: Path, version: str
+) -> None:
+    rows, why = OTHER_VERSIONS[version]
+    async with Spool(tmp_path) as spool:
+        await spool.put(str(BARS), rows)
+        await spool.put(str(BARS), bars(2, 11.0))
+    async with house(tmp_path) as h:
+        await h.emptied()
+        assert (await h.closes())[-1] == (date(2024, 1, 3), 11.0), "those behind them go home"
+        assert len(await h.closes()) == (1 if why else 2)
+        assert [why in letter for letter in h.buried] == [True] * bool(why)
+
+
+async def test_a_defect_met_on_the_way_home_holds_that_table_and_ends_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.gate.shut = True
+        await h.sink.write(BARS, bars(0, 10.0))
+        await h.sink.write(TICKS, tick(1))
+        h.gate.barred = RuntimeError("a defect")
+        h.gate.shut = False
+        async with asyncio.timeout(30):
+            while h.spool.holds(str(TICKS)) or list(h.sink.away.values()) != ["a defect"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert h.spool.levels[str(BARS)].rows == 1
+        h.gate.barred = None
+        await h.emptied()
+        assert len(await h.closes()) == 1
+
+
+async def test_a_table_that_somebody_has_locked_holds_up_no_other_of_its_database(tmp_path: Path) -> None:
+    async with house(tmp_path, pace=replace(QUICK, stuck_seconds=0.2)) as h:
+        h.gate.locked = True
+        for day in range(3):
+            await h.sink.write(BARS, bars(day, 10.0))
+        await h.sink.write(TICKS, tick(1))
+        async with asyncio.timeout(30):
+            while h.spool.holds(str(TICKS)) or h.sink._why:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await h.sink.write(TICKS, tick(2))
+        assert h.gate.order[-1] == ("tick", 2), "it is there for other tables, so fresh rows go to it at once"
+        assert not h.spool.holds(str(TICKS))
+        assert "no answer" in h.sink.away["embedded"], "and it says whose rows wait"
+        h.gate.locked = False
+        await h.emptied()
+        assert len(await h.closes()) == 3

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from mystocks_ingest.errors import ConfigError
-from mystocks_ingest.spool import FILE, Full, Spool
+from mystocks_ingest.spool import FILE, Full, Spool, queue
 
 TICKS = "TDengine.market_data.tick"
 BARS = "PostgreSQL.quant_research.bar_1d"
@@ -212,3 +214,31 @@ async def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -
     with pytest.raises(ConfigError, match="MYSTOCKS_STATE_DIR"):
         async with Spool(tmp_path / "file"):
             pass
+
+
+async def test_a_file_of_an_earlier_version_is_taken_over_and_its_rows_count_as_of_any_time(tmp_path: Path) -> None:
+    async with Spool(tmp_path) as spool:
+        await spool.put(TICKS, batch(0), until=7)
+    with closing(sqlite3.connect(tmp_path / FILE)) as file:
+        file.execute("ALTER TABLE record DROP COLUMN until")
+    async with Spool(tmp_path) as spool:
+        assert spool.until(TICKS) is None
+        await spool.put(TICKS, batch(10), until=9)
+        assert spool.until(TICKS) is None, "the first record does not say"
+        first, second = await spool.oldest(TICKS, most_rows=100)
+        await spool.done([first])
+    async with Spool(tmp_path) as spool:
+        assert spool.until(TICKS) == 9
+        assert await everything(spool, TICKS) == second.rows.column("n").to_pylist()
+
+
+async def test_a_file_too_large_to_be_looked_through_at_the_start_opens_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Spool(tmp_path) as spool:
+        await spool.put(TICKS, pa.record_batch({"n": [random.randbytes(4000) for _ in range(5_000)]}))
+    monkeypatch.setattr(queue, "_CHECK_SECONDS", 0.0)  # it ends in the middle, or before it began
+    async with Spool(tmp_path) as spool:
+        assert not spool.damage
+        (record,) = await spool.oldest(TICKS, most_rows=1)
+        assert record.rows.num_rows == 5_000
