@@ -4,11 +4,14 @@ Vendors answer a poll with the whole market, most of it unchanged; servers behin
 that an older state may come after a newer one. A quote is news when something but its time differs from what is held,
 its time is not older, and the session's volume has not shrunk. One whose volume has grown is newer whatever its time
 says: some vendors stamp the last trade, of others only the time of receipt is known.
+
+What is held may be wrong as well, and must not keep the truth out for the rest of the day: a time of the future was
+stamped by a clock that was set back since; a volume that every answer of some minutes stays below, growing, was an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -27,6 +30,11 @@ _UNTOLD = frozenset({"symbol", "ts", "source", "fetched_at"})  # what may differ
 NEVER: int = np.iinfo(np.int64).min
 _DAY_MS = 24 * 3600 * 1000
 _SHANGHAI_MS = 8 * 3600 * 1000
+_FIRST_TRADE_MS = (9 * 3600 + 24 * 60 + 30) * 1000  # the auction's at 09:25, by a clock that may be slow
+_AHEAD_MS = 5 * 60 * 1000  # no vendor's clock is so much before ours
+_FAR_AHEAD_MS = 4 * 3600 * 1000  # nor ours so much behind: such a time of day is the day before's
+_IN_ONE_TIME = 1 << 20  # more trades than any time stamp has
+_ERROR_MS = 5 * 60 * 1000  # servers lag behind by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class News:
     frame: Frame
     unchanged: int
     late: int  # the time is older than what is held
-    stale: int  # the session's volume has shrunk: a server that lags behind
+    stale: int  # the session's volume has shrunk: a server that lags behind; or it is the day before's
 
 
 class Known(Protocol):
@@ -80,24 +88,40 @@ class Latest:
 
     def __init__(self) -> None:
         self._symbols = Symbols()
-        self._held: dict[str, Integers] = {name: np.empty(0, np.int64) for name in ("ts", "volume", "digest", "bad")}
+        self._held: dict[str, Integers] = {name: np.empty(0, np.int64) for name in _HELD}
 
     def news(self, frame: Frame) -> News:
         """What is new in ``frame``."""
         rows = frame.rows
         if not rows.num_rows:
             return News(frame, 0, 0, 0)
-        place = self._places(rows.column("symbol"))
+        place, looked = self._places(rows.column("symbol")), int(frame.fetched_at.timestamp() * 1000)
         now = {"ts": instants_of(rows.column("ts")), "volume": _volume(rows), "digest": _digest(rows)}
         held = {name: values[place] for name, values in self._held.items()}
         same_day = day_of(now["ts"]) == day_of(held["ts"])
         late = (now["ts"] < held["ts"]) & ~(same_day & (now["volume"] > held["volume"]))
+        late &= held["ts"] <= looked + _AHEAD_MS
         same = (same_day | (now["volume"] > 0)) & (now["digest"] == held["digest"])  # no two days trade alike
         unchanged = ~late & (same | (now["digest"] == held["bad"]))
-        stale = ~late & ~unchanged & same_day & (now["volume"] < held["volume"])
-        fresh = ~(late | unchanged | stale)
+        shrunk = ~late & ~unchanged & same_day & (now["volume"] < held["volume"])
+        stale = (shrunk & ~self._disproved(place, shrunk, now["volume"], looked)) | _of_the_day_before(now, looked)
+        stale &= ~late & ~unchanged
+        fresh = _each_once(rows, now, ~(late | unchanged | stale))
         kept = frame if fresh.all() else frame.take(pa.array(np.flatnonzero(fresh)))
         return News(kept, int(unchanged.sum()), int(late.sum()), int(stale.sum()))
+
+    def _disproved(self, place: Integers, shrunk: Marks, volume: Integers, looked: int) -> Marks:
+        """Whose volume has stayed below the one held in every answer for minutes, and has grown meanwhile.
+
+        A page that is repeated does not grow.
+        """
+        held = self._held
+        held["low_since"][place[~shrunk]] = NEVER
+        first = shrunk & (held["low_since"][place] == NEVER)
+        held["low_since"][place[first]], held["low_volume"][place[first]] = looked, volume[first]
+        long = looked - _ERROR_MS >= np.maximum(held["low_since"][place], 0)
+        grown: Marks = shrunk & long & (volume > held["low_volume"][place])
+        return grown
 
     def hold(self, stored: Frame, turned_down: Sequence[Frame] = ()) -> None:
         """As Known.hold."""
@@ -109,13 +133,45 @@ class Latest:
             return
         rows = once(stored.rows)
         place = self._places(rows.column("symbol"))
-        self._held["ts"][place] = np.maximum(instants_of(rows.column("ts")), self._held["ts"][place])
+        before, stamped = self._held["ts"][place], instants_of(rows.column("ts"))
+        known = before <= int(stored.fetched_at.timestamp() * 1000) + _AHEAD_MS
+        self._held["ts"][place] = np.where(known, np.maximum(stamped, before), stamped)
         self._held["volume"][place], self._held["digest"][place] = _volume(rows), _digest(rows)
 
     def _places(self, symbols: pa.Array) -> Integers:
         places = self._symbols.places(symbols)
         self._held = {name: wider(values, len(self._symbols), NEVER) for name, values in self._held.items()}
         return places
+
+
+_HELD = ("ts", "volume", "digest", "bad", "low_since", "low_volume")
+
+
+def _of_the_day_before(now: Mapping[str, Integers], looked: int) -> Marks:
+    """Which rows cannot be of the day that they are stamped with.
+
+    Vendors go on showing the last session until the next auction, some with the present time, some with a time of day
+    that is still to come. Before the auction's end nothing has been traded.
+    """
+    of_day = (now["ts"] + _SHANGHAI_MS) % _DAY_MS
+    older: Marks = (now["volume"] > 0) & (of_day < _FIRST_TRADE_MS)
+    today: Marks = day_of(now["ts"]) == day_of(np.array([looked]))
+    return older | (today & (now["ts"] > looked + _FAR_AHEAD_MS))
+
+
+def _each_once(rows: pa.RecordBatch, now: Mapping[str, Integers], fresh: Marks) -> Marks:
+    """``fresh``, of a symbol that an answer shows twice at one time only the row with the greater volume.
+
+    A list that moves while its pages are read shows some symbols twice.
+    """
+    if len(rows.column("symbol").unique()) == rows.num_rows:
+        return fresh
+    codes = rows.column("symbol").dictionary_encode().indices.to_numpy()
+    order = np.lexsort((now["volume"], fresh, now["ts"], codes))
+    twice = (codes[order][1:] == codes[order][:-1]) & (now["ts"][order][1:] == now["ts"][order][:-1])
+    once_only = fresh.copy()
+    once_only[order[:-1][twice]] = False
+    return once_only
 
 
 class Trades:
@@ -129,7 +185,9 @@ class Trades:
         """The trades after the last one held."""
         if not len(frame):
             return News(frame, 0, 0, 0)
-        place = self._places(frame.rows.column("symbol"))
+        place, looked = self._places(frame.rows.column("symbol")), int(frame.fetched_at.timestamp() * 1000)
+        if (future := self._last > (looked + _FAR_AHEAD_MS) * _IN_ONE_TIME).any():
+            self._last[future] = NEVER  # our clock was set back
         fresh = _trade(frame.rows) > self._last[place]
         kept = frame if fresh.all() else frame.take(pa.array(np.flatnonzero(fresh)))
         return News(kept, int((~fresh).sum()), 0, 0)
@@ -170,7 +228,7 @@ def once(rows: pa.RecordBatch) -> pa.RecordBatch:
 def _trade(rows: pa.RecordBatch) -> Integers:
     """A number that grows with time and, within one time stamp, with the sequence."""
     sequence = pc.fill_null(rows.column("seq").cast(pa.int64()), 0).to_numpy()
-    numbers: Integers = instants_of(rows.column("ts")) * (1 << 20) + sequence
+    numbers: Integers = instants_of(rows.column("ts")) * _IN_ONE_TIME + sequence
     return numbers
 
 

@@ -83,8 +83,10 @@ class MinuteBars:
         last = rows.column("last").to_numpy(zero_copy_only=False)
         volume, amount = _numbers(rows, "volume"), _numbers(rows, "amount")
         blind = held["blind"][place] == 1
-        newer, other_day = label > np.abs(before), day_of(label) != day_of(before)
-        torn = blind & (held["lost"][place] < before)
+        stepped = (label < np.abs(before) - _STEPPED_MS) & (volume > real["volume"][place])
+        blind |= stepped  # a clock that was set back since gave the bar under way its minute
+        newer, other_day = (label > np.abs(before)) | stepped, day_of(label) != day_of(before)
+        torn = stepped | (blind & (held["lost"][place] < before))
         done = self._bars(place[newer & (before > 0) & ~torn], frame.fetched_at)
         for name in ("day_high", "day_low"):
             real[name][place[other_day]] = 0.0
@@ -200,6 +202,7 @@ def shown_until(rows: pa.RecordBatch, now: datetime) -> datetime:
 
 
 _STANDS_STILL_MS = 10_000
+_STEPPED_MS = 5 * 60_000  # more than servers lag behind each other
 _CONTINUOUS = (sessions.MORNING, (sessions.AFTERNOON[0], sessions.AFTERNOON[1] - 3))
 
 

@@ -116,14 +116,60 @@ def test_of_a_symbol_that_is_in_an_answer_twice_the_newer_row_is_held():
     ]
 
 
-def ticks(symbol: str, *rows: tuple) -> Frame:
+def test_the_last_sessions_state_shown_before_the_auction_ends_is_not_todays_after_a_restart_either():
+    for stamped in ("09:15:00", "15:00:00"):  # with the present time; with a time of day that is still to come
+        latest = Latest()
+        shown = quotes(("A", at(stamped, 9), 10.0, 90_000))
+        older = Frame(QUOTE, "x", at("09:15:00", 9).astimezone(UTC), shown.rows)
+        assert (len(latest.news(older).frame), latest.news(older).stale) == (0, 1), stamped
+        assert len(stored(latest, quotes(("A", at("09:15:03", 9), 10.0, 0))).frame) == 1, "orders of the auction"
+        assert len(stored(latest, quotes(("A", at("09:25:00", 9), 10.2, 300))).frame) == 1
+
+
+def test_quotes_of_a_clock_an_hour_apart_are_news():
+    latest = Latest()
+    frame = quotes(("A", at("14:56:00"), 10.0, 500))
+    assert len(stored(latest, Frame(QUOTE, "x", at("13:56:00").astimezone(UTC), frame.rows)).frame) == 1
+    frame = quotes(("A", at("14:56:03"), 10.1, 500))
+    assert len(stored(latest, Frame(QUOTE, "x", at("13:56:03").astimezone(UTC), frame.rows)).frame) == 1
+
+
+def test_what_was_stamped_by_a_clock_that_is_set_back_since_keeps_nothing_out():
+    for day, clock in ((9, "10:00:00"), (8, "11:00:00")):
+        latest, trades = Latest(), Trades()
+        stored(latest, quotes(("A", at(clock, day), 10.0, 500)))
+        for second, last, volume in (("03", 10.1, 500), ("06", 10.1, 520), ("09", 10.2, 520)):
+            assert len(stored(latest, quotes(("A", at(f"10:00:{second}"), last, volume))).frame) == 1, (day, second)
+    stored(trades, ticks("A", ("09:30:01", 0), ("09:30:04", 0), day=9))
+    assert len(stored(trades, ticks("A", ("09:30:01", 0), ("09:30:04", 0))).frame) == 2
+    assert len(stored(trades, ticks("A", ("09:30:01", 0), ("09:30:07", 0))).frame) == 1
+
+
+def test_a_volume_that_was_an_error_keeps_the_right_ones_out_for_minutes_and_not_for_the_day():
+    latest, news = Latest(), []
+    stored(latest, quotes(("A", at("10:00:00"), 10.0, 9_000), ("B", at("10:00:00"), 10.0, 9_000)))
+    for n in range(1, 16):  # A goes on from a lower volume, B is a page that is repeated
+        moment = at("10:00:00") + timedelta(seconds=30 * n)
+        frame = quotes(("A", moment, 10.0, 1_000 + n), ("B", moment, 10.0, 1_000))
+        news.append(symbols(stored(latest, frame).frame))
+    assert news[:10] == [[]] * 10
+    assert news[10:] == [["A"]] * 5
+
+
+def test_of_a_symbol_that_moved_between_two_pages_the_later_state_is_news_and_none_is_refused():
+    twice = quotes(("A", at("10:00:03"), 10.0, 600), ("B", at("10:00:03"), 5.0, 10), ("A", at("10:00:03"), 10.1, 500))
+    found = Latest().news(twice).frame.rows
+    assert list(zip(found["symbol"].to_pylist(), found["volume"].to_pylist(), strict=True)) == [("A", 600), ("B", 10)]
+
+
+def ticks(symbol: str, *rows: tuple, day: int = 8) -> Frame:
     schema = pa.schema([(f.name, f.type) for f in TICK.fields])
     made = [
-        {"symbol": symbol, "ts": at(clock), "seq": seq, "price": 10.0, "volume": 100, "source": "x",
-         "fetched_at": at(clock)}
+        {"symbol": symbol, "ts": at(clock, day), "seq": seq, "price": 10.0, "volume": 100, "source": "x",
+         "fetched_at": at(clock, day)}
         for clock, seq in rows
     ]  # fmt: skip
-    return Frame(TICK, "x", at(rows[-1][0]).astimezone(UTC), pa.RecordBatch.from_pylist(made, schema=schema))
+    return Frame(TICK, "x", at(rows[-1][0], day).astimezone(UTC), pa.RecordBatch.from_pylist(made, schema=schema))
 
 
 def test_only_trades_after_the_last_one_are_news():
@@ -298,6 +344,18 @@ def test_a_bar_is_seen_whole_when_one_at_most_has_begun_since_the_last_look():
     assert not whole(at("10:00:05"), at("10:02:30"))
     assert whole(at("11:29:50"), at("13:00:20")), "nothing trades at lunch"
     assert not whole(at("14:59:00"), at("10:00:00", 9))
+
+
+def test_a_clock_that_is_set_back_makes_no_bar_of_what_was_traded_since():
+    for ahead_day, ahead in ((8, "11:00:10"), (9, "10:00:10")):
+        bars, made = MinuteBars(), []
+        shown(bars, quotes(("A", at("10:00:02"), 10.0, 100)))
+        made.append(gap(bars, quotes(("A", at(ahead, ahead_day), 10.0, 150))))
+        for clock, volume in (("10:00:30", 200), ("10:01:02", 300), ("10:01:50", 420), ("10:02:03", 500)):
+            made.append(shown(bars, quotes(("A", at(clock), 10.0, volume))))
+        made += [flushed(bars, at("10:03:01")), gap(bars, quotes(("A", at("11:00:30"), 10.0, 9_000)))]
+        made += [flushed(bars, at("11:01:01"))]
+        assert [(row[1], row[6]) for row in table(made)] == [("10:02", 220), ("10:03", 80)], ahead
 
 
 def test_lunch_counts_into_the_last_bar_of_the_morning_and_the_next_day_starts_at_zero():
