@@ -19,6 +19,7 @@ from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.ports import NO_ROW, DeadLetter
 from mystocks_ingest.sinks.redis.streams import Entry
 from mystocks_ingest.web import delivery, entries
+from mystocks_ingest.web.delivery import Form
 from mystocks_ingest.web.entries import Delivered
 from mystocks_ingest.web.limits import Limits
 from mystocks_ingest.web.refusals import Refusal
@@ -47,33 +48,33 @@ class Read:
     refused: list[Refused] = field(default_factory=list)
 
 
-def read(wanted: Dataset, found: Iterable[Entry], limits: Limits, at: datetime) -> Read:
+def read(asked: Form, found: Iterable[Entry], limits: Limits, at: datetime) -> Read:
     """What the entries hold. Never raises for what is in them."""
     done = Read()
     run: list[tuple[Entry, Delivered]] = []
     for entry in found:
-        told = _guarded(entry, partial(entries.read, wanted, entry.fields or {}, limits), done)
+        told = _guarded(entry, partial(entries.read, asked, entry.fields or {}, limits), done)
         if told is None:
             continue
         if run and (told.table is not None or told.source != run[0][1].source):
-            _frame(wanted, run, at, done)
+            _frame(asked, run, at, done)
             run = []
         if told.table is None:
             run.append((entry, told))
         else:
-            whole = partial(entries.table_frame, wanted, told.table, source=told.source, at=at)
+            whole = partial(entries.table_frame, asked, told.table, source=told.source, at=at)
             frame = _guarded(entry, whole, done)
             done.frames.extend([frame] if frame is not None else [])
-    _frame(wanted, run, at, done)
+    _frame(asked, run, at, done)
     return done
 
 
-def _frame(wanted: Dataset, run: Sequence[tuple[Entry, Delivered]], at: datetime, done: Read) -> None:
+def _frame(asked: Form, run: Sequence[tuple[Entry, Delivered]], at: datetime, done: Read) -> None:
     """The frames of entries of one sender: together where all can be read, else each by itself."""
     if not run:
         return
     rows: list[Mapping[str, object]] = [row for _, told in run for row in told.rows]
-    framed = partial(delivery.framed, wanted, rows, source=run[0][1].source, at=at)
+    framed = partial(delivery.framed, asked, rows, source=run[0][1].source, at=at)
     if len(run) == 1:
         whole = _guarded(run[0][0], framed, done)
         done.frames.extend([whole] if whole is not None else [])
@@ -82,7 +83,7 @@ def _frame(wanted: Dataset, run: Sequence[tuple[Entry, Delivered]], at: datetime
         together = framed()
     except Exception:  # noqa: BLE001 - one entry's mistake, or what it sets off, is told of that entry alone
         for pair in run:
-            _frame(wanted, [pair], at, done)
+            _frame(asked, [pair], at, done)
     else:
         done.frames.extend(_parted(together, [len(told.rows) for _, told in run]))
 

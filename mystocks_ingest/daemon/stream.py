@@ -26,10 +26,12 @@ from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.monitor.health import Kind, Part, State
 from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.ports import DeadLetter
+from mystocks_ingest.schema.tables import Tables
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.redis import RedisDatabase
 from mystocks_ingest.sinks.redis.streams import NEW, PENDING, Entry, Streams
 from mystocks_ingest.web import delivery
+from mystocks_ingest.web.delivery import Form
 from mystocks_ingest.web.known import Known
 from mystocks_ingest.web.limits import Limits
 
@@ -50,6 +52,9 @@ class Desk(Protocol):
     @property
     def metrics(self) -> Metrics: ...
 
+    @property
+    def tables(self) -> Tables: ...
+
     def now(self) -> datetime: ...
 
     async def take(self, frame: Frame) -> Taken:
@@ -64,7 +69,7 @@ class _Stream:
     """One stream as it stands. ``after``: what is read next. ``held``: why its entries wait, empty while they do not."""
 
     name: str
-    wanted: Dataset
+    form: Form
     after: str = PENDING
     held: str = ""
     rows: int = 0
@@ -73,6 +78,10 @@ class _Stream:
     pending: int = 0
     trimmable: bool = False
     unsettled: frozenset[str] | None = None  # None: not looked at since the connection was made
+
+    @property
+    def wanted(self) -> Dataset:
+        return self.form.wanted
 
 
 @dataclass
@@ -101,7 +110,7 @@ class StreamConsumer:
             )
         for wanted in delivery.deliverable():
             name = f"{prefix}:{wanted.name}"
-            self._streams[name] = _Stream(name, wanted)
+            self._streams[name] = _Stream(name, delivery.form(wanted, self.desk.tables))
 
     async def run(self) -> None:
         """Read, store, acknowledge; connect again after every outage. Ends with its task only."""
@@ -164,15 +173,24 @@ class StreamConsumer:
     async def _join(self, redis: Streams) -> None:
         self._unusable.clear()
         for stream in self._streams.values():
-            try:
-                await redis.join(stream.name)
-            except Rejected as exc:  # something else lies under that name: the other streams are read all the same
-                self._unusable[stream.name] = f"{stream.name} is no stream"
+            await self._join_one(redis, stream)
+
+    async def _join_one(self, redis: Streams, stream: _Stream) -> None:
+        stream.after, stream.unsettled = PENDING, None
+        try:
+            await redis.join(stream.name)
+        except Rejected as exc:  # something else lies under that name: the other streams are read all the same
+            if stream.name not in self._unusable:
                 log.warning("stream.unusable", stream=stream.name, reason=str(exc))
-            stream.after, stream.unsettled = PENDING, None
+            self._unusable[stream.name] = f"{stream.name} is no stream"
+        else:
+            if self._unusable.pop(stream.name, None):
+                log.warning("stream.usable", stream=stream.name)
 
     async def _look(self, redis: Streams, idle: Sequence[_Stream]) -> None:
         """Take over what a dead consumer left, see what waits, take out what everybody has acknowledged."""
+        for name in list(self._unusable):  # somebody may have taken away what lay there
+            await self._join_one(redis, self._streams[name])
         idle_ms = round(self.settings.stream_claim_seconds * 1000)
         for stream in idle:
             claimed = await redis.claim(stream.name, idle_ms=idle_ms, count=_CLAIMED_AT_ONCE)
@@ -219,7 +237,7 @@ class StreamConsumer:
 
     async def _store(self, stream: _Stream, entries: Sequence[Entry]) -> None:
         now = self.desk.now()
-        read = await asyncio.to_thread(batches.read, stream.wanted, entries, self.limits, now)
+        read = await asyncio.to_thread(batches.read, stream.form, entries, self.limits, now)
         refused, stored = list(read.refused), 0
         for frame in read.frames:
             stored += await self._surely(stream, partial(self._taken, frame))

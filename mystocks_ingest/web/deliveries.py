@@ -14,6 +14,7 @@ from mystocks_ingest.flow.ingest import Taken
 from mystocks_ingest.logs import get, redact
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.web import delivery
+from mystocks_ingest.web.delivery import Form
 from mystocks_ingest.web.desk import Desk
 from mystocks_ingest.web.limits import Limits
 from mystocks_ingest.web.refusals import Refusal
@@ -41,10 +42,11 @@ def router(desk: Desk, limits: Limits, answers: Answers | None = None) -> APIRou
     routes = APIRouter(prefix="/api/v1", tags=["ingest"])
     repeats = Repeats(answers if answers is not None else Forgetful())
     for wanted in delivery.deliverable():
-        schema = delivery.body_schema(wanted, limits.delivered_rows)
+        form = delivery.form(wanted, desk.tables)
+        schema = delivery.body_schema(form, limits.delivered_rows)
         routes.add_api_route(
             f"/ingest/{wanted.name}",
-            _taking(wanted, desk, limits, repeats),
+            _taking(form, desk, limits, repeats),
             methods=["POST"],
             name=f"ingest_{wanted.name}",
             summary=f"Deliver rows of {wanted.name}",
@@ -61,7 +63,9 @@ def router(desk: Desk, limits: Limits, answers: Answers | None = None) -> APIRou
     return routes
 
 
-def _taking(wanted: Dataset, desk: Desk, limits: Limits, repeats: Repeats) -> Callable[..., Awaitable[Response]]:
+def _taking(form: Form, desk: Desk, limits: Limits, repeats: Repeats) -> Callable[..., Awaitable[Response]]:
+    wanted = form.wanted
+
     async def take(request: Request, source: Sender = "client", key: Key = "") -> Response:
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
@@ -72,7 +76,7 @@ def _taking(wanted: Dataset, desk: Desk, limits: Limits, repeats: Repeats) -> Ca
             if known.body is None:
                 sender = f"push:{source}"
                 frame = await asyncio.to_thread(
-                    delivery.frame, wanted, body, source=sender, at=desk.now(), most_rows=limits.delivered_rows
+                    delivery.frame, form, body, source=sender, at=desk.now(), most_rows=limits.delivered_rows
                 )
                 taken = await desk.take(frame)
                 # clients choose their names, so the metrics know them as one

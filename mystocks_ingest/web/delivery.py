@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +19,7 @@ import pyarrow as pa
 from mystocks_ingest.market import symbols
 from mystocks_ingest.market.datasets import DATASETS, SHANGHAI, Category, Dataset, Field
 from mystocks_ingest.market.frames import Frame
+from mystocks_ingest.schema.tables import Tables
 from mystocks_ingest.web.refusals import Refusal
 
 _TAKEN = frozenset({Category.MARKET, Category.DERIVED, Category.TRANSACTION})
@@ -27,7 +30,18 @@ LONGEST_TEXT = 4096
 LARGEST = 1e300
 YEARS = range(1990, 2101)  # from before the first session of either exchange
 _ZONE = ZoneInfo(SHANGHAI)
+_FILLED = r"\S"  # a needed text is more than blanks
 _DAY = r"^\d{4}-\d{2}-\d{2}$"
+_SIDES = {"b": "B", "buy": "B", "买": "B", "买入": "B", "s": "S", "sell": "S", "卖": "S", "卖出": "S"}
+_SIDES_OR_NONE = {**_SIDES, "n": "N", "neutral": "N", "flat": "N"}
+_WORDS: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("order", "side"): _SIDES,
+    ("fill", "side"): _SIDES,
+    ("signal", "side"): _SIDES_OR_NONE,
+    ("tick", "side"): _SIDES_OR_NONE,
+    ("limit_state", "state"): {"up": "up", "down": "down"},
+}
+"""By dataset and column: the spellings taken, in lower case, and what each is stored as."""
 _MOMENT = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})?$"
 
 
@@ -46,24 +60,66 @@ def needed(wanted: Dataset) -> tuple[str, ...]:
     return tuple(f.name for f in columns(wanted) if f.required and f.name != "provisional")
 
 
-def body_schema(wanted: Dataset, most_rows: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What a cell of a column may be. ``words``: the spellings taken, and how each is stored; none: any text."""
+
+    field: Field
+    needed: bool
+    longest: int = LONGEST_TEXT
+    words: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is delivered of a dataset."""
+
+    wanted: Dataset
+    cells: Mapping[str, Cell]
+
+
+def form(wanted: Dataset, tables: Tables) -> Form:
+    """The form of ``wanted``.
+
+    A text is as long as the narrowest of its tables has it: what one table refuses would stand in the others.
+    """
+    longest: dict[str, int] = {}
+    for table in (t for t in tables.all if t.dataset == wanted):
+        for column in table.columns:
+            if column.length is not None:
+                longest[column.name] = min(longest.get(column.name, LONGEST_TEXT), column.length)
+    required = set(needed(wanted))
+    cells = {
+        f.name: Cell(f, f.name in required, longest.get(f.name, LONGEST_TEXT), _WORDS.get((wanted.name, f.name)))
+        for f in columns(wanted)
+    }
+    return Form(wanted, cells)
+
+
+def body_schema(asked: Form, most_rows: int) -> dict[str, Any]:
     """The JSON schema of a body."""
     row = {
         "type": "object",
-        "properties": {f.name: _cell_schema(f) for f in columns(wanted)},
-        "required": list(needed(wanted)),
+        "properties": {name: _cell_schema(cell) for name, cell in asked.cells.items()},
+        "required": list(needed(asked.wanted)),
         "additionalProperties": False,
     }
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most_rows}
     return {"type": "object", "properties": {"rows": rows}, "required": ["rows"], "additionalProperties": False}
 
 
-def _cell_schema(field: Field) -> dict[str, Any]:
+def _cell_schema(cell: Cell) -> dict[str, Any]:
     kind: dict[str, Any]
+    field = cell.field
     if field.name in SYMBOLS:
         kind = {"type": "string", "maxLength": 32, "examples": ["600519.SH"]}
+    elif cell.words is not None:
+        choices: list[str | None] = list(dict.fromkeys(cell.words.values()))
+        kind = {"type": "string", "enum": choices if field.required else [*choices, None]}
     elif pa.types.is_string(field.type):
-        kind = {"type": "string", "maxLength": LONGEST_TEXT}
+        kind = {"type": "string", "maxLength": cell.longest}
+        if cell.needed:
+            kind["pattern"] = _FILLED
     elif pa.types.is_date32(field.type):
         kind = {"type": "string", "pattern": _DAY, "examples": ["2024-01-31"]}
     elif pa.types.is_timestamp(field.type):
@@ -82,25 +138,23 @@ def _cell_schema(field: Field) -> dict[str, Any]:
     return kind
 
 
-def frame(wanted: Dataset, body: bytes, *, source: str, at: datetime, most_rows: int) -> Frame:
-    """The rows of ``body``; ``raw`` holds them as sent, with their number. Raises Refusal."""
-    return framed(wanted, _rows(body, most_rows), source=source, at=at)
+def frame(asked: Form, body: bytes, *, source: str, at: datetime, most_rows: int) -> Frame:
+    """The rows of ``body``; ``raw`` holds them as read, with their number. Raises Refusal."""
+    return framed(asked, _rows(body, most_rows), source=source, at=at)
 
 
-def framed(wanted: Dataset, rows: Sequence[Mapping[str, object]], *, source: str, at: datetime) -> Frame:
+def framed(asked: Form, rows: Sequence[Mapping[str, object]], *, source: str, at: datetime) -> Frame:
     """The frame of ``rows``, whose cells are what JSON has. Raises Refusal."""
     wrong: list[dict[str, object]] = []
     arrays: dict[str, pa.Array] = {}
-    known = {f.name: f for f in columns(wanted)}
+    wanted, known = asked.wanted, asked.cells
     strange = sorted({str(name) for row in rows for name in row} - set(known))
     if strange:
         raise Refusal(422, f"{wanted.name} has no column {_quoted(strange[0])}; a row may hold {', '.join(known)}")
-    required = set(needed(wanted))
-    for name, field in known.items():
-        cells = [row.get(name) for row in rows]
-        values = _read(field, cells, wrong, required=name in required)
+    for name, cell in known.items():
+        values = _read(cell, [row.get(name) for row in rows], wrong)
         if not wrong:
-            arrays[name] = pa.array(values, field.type)
+            arrays[name] = pa.array(values, cell.field.type)
     if wrong:
         first = "row {row}, column {column}: {reason}".format(**wrong[0])
         raise Refusal(422, f"nothing was stored, for not every cell can be read: {first}", rows=wrong)
@@ -167,23 +221,24 @@ def _quoted(text: str) -> str:
     return ascii(text[:60])
 
 
-def _read(field: Field, cells: Sequence[object], wrong: list[dict[str, object]], *, required: bool) -> list[object]:
+def _read(kind: Cell, cells: Sequence[object], wrong: list[dict[str, object]]) -> list[object]:
     """The cells in the column's type; what is wrong is added to ``wrong``."""
-    values = _values(field, cells)
+    field = kind.field
+    values = _values(kind, cells)
     if None in values:
         for number, (cell, value) in enumerate(zip(cells, values, strict=True)):
-            if value is not None or (cell is None and not required) or len(wrong) >= _SHOWN:
+            if value is not None or (cell is None and not kind.needed) or len(wrong) >= _SHOWN:
                 continue
-            reason = "it is missing" if cell is None else f"{_shown(cell)} is not {_wanted(field)}"
+            reason = "it is missing" if cell is None else f"{_shown(cell)} is not {meant(kind)}"
             wrong.append({"row": number, "column": field.name, "reason": reason})
     if field.name in SYMBOLS:
         return _symbols(field, values, wrong)
     return values
 
 
-def _values(field: Field, cells: Sequence[object]) -> list[object]:
+def _values(cell: Cell, cells: Sequence[object]) -> list[object]:
     """The cells in the column's type, None where they are of another; whole columns at once where they are plain."""
-    read = _reader(field)
+    read, field = _reader(cell), cell.field
     kinds = set(map(type, cells)) - {type(None)}
     if kinds == {str}:
         known = {cell: read(cell) for cell in set(cells)}
@@ -204,10 +259,11 @@ def _symbols(field: Field, values: Sequence[object], wrong: list[dict[str, objec
     return known
 
 
-def _reader(field: Field) -> Callable[[object], object]:
+def _reader(cell: Cell) -> Callable[[object], object]:
     """A cell in the column's type, None where it is of another."""
+    field = cell.field
     if pa.types.is_string(field.type):
-        return _text
+        return partial(_text, cell)
     if pa.types.is_date32(field.type):
         return _day
     if pa.types.is_timestamp(field.type):
@@ -220,8 +276,12 @@ def _reader(field: Field) -> Callable[[object], object]:
     return _number
 
 
-def _text(cell: object) -> str | None:
-    if not isinstance(cell, str) or len(cell) > LONGEST_TEXT or "\0" in cell:
+def _text(kind: Cell, cell: object) -> str | None:
+    if not isinstance(cell, str) or "\0" in cell:
+        return None
+    if kind.words is not None:
+        return kind.words.get(cell.strip().lower())
+    if (len(cell) > kind.longest and kind.field.name not in SYMBOLS) or (kind.needed and not cell.strip()):
         return None
     try:
         cell.encode()
@@ -274,9 +334,13 @@ def _shown(cell: object) -> str:
     return "a list" if isinstance(cell, list) else "an object"
 
 
-def _wanted(field: Field) -> str:
+def meant(cell: Cell) -> str:
+    """What a cell should be, in words."""
+    field = cell.field
+    if cell.words is not None:
+        return f"one of {', '.join(dict.fromkeys(cell.words.values()))}"
     if pa.types.is_string(field.type):
-        return f"a text of at most {LONGEST_TEXT} characters"
+        return f"a text of {'1 to' if cell.needed else 'at most'} {cell.longest} characters"
     if pa.types.is_date32(field.type):
         return "a day such as 2024-01-31"
     if pa.types.is_timestamp(field.type):

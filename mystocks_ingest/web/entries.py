@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.market import symbols
-from mystocks_ingest.market.datasets import SHANGHAI, Dataset, Field
+from mystocks_ingest.market.datasets import SHANGHAI, Field
 from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.web import delivery
+from mystocks_ingest.web.delivery import Cell, Form
 from mystocks_ingest.web.limits import Limits
 from mystocks_ingest.web.refusals import Refusal
 
@@ -40,7 +41,7 @@ class Delivered:
     table: pa.Table | None = None
 
 
-def read(wanted: Dataset, fields: Mapping[bytes, bytes], limits: Limits) -> Delivered:
+def read(asked: Form, fields: Mapping[bytes, bytes], limits: Limits) -> Delivered:
     """What the fields of an entry say. Raises Refusal."""
     size = sum(len(k) + len(v) for k, v in fields.items())
     if size > limits.body_bytes:
@@ -58,7 +59,7 @@ def read(wanted: Dataset, fields: Mapping[bytes, bytes], limits: Limits) -> Deli
             if whole == _ROWS:
                 return Delivered(source, _rows(fields[_ROWS], limits.delivered_rows))
             return Delivered(source, table=_table(fields[_ARROW], limits.delivered_rows))
-    return Delivered(source, [_row(wanted, fields)])
+    return Delivered(source, [_row(asked, fields)])
 
 
 def _rows(text: bytes, most: int) -> Sequence[Mapping[str, object]]:
@@ -68,8 +69,8 @@ def _rows(text: bytes, most: int) -> Sequence[Mapping[str, object]]:
         raise Refusal(exc.status, str(exc).replace("the body", "the field `rows`")) from exc
 
 
-def _row(wanted: Dataset, fields: Mapping[bytes, bytes]) -> dict[str, object]:
-    known = {f.name: f for f in delivery.columns(wanted)}
+def _row(asked: Form, fields: Mapping[bytes, bytes]) -> dict[str, object]:
+    known = asked.cells
     row: dict[str, object] = {}
     for name, cell in fields.items():
         if name == _SOURCE:
@@ -78,7 +79,7 @@ def _row(wanted: Dataset, fields: Mapping[bytes, bytes]) -> dict[str, object]:
             column, text = name.decode(), cell.decode()
         except UnicodeDecodeError:
             raise Refusal(422, f"the field {ascii(name[:40])[1:]} is no UTF-8 text") from None
-        row[column] = _cell(known[column], text) if column in known else text
+        row[column] = _cell(known[column].field, text) if column in known else text
     return row
 
 
@@ -110,29 +111,30 @@ def _table(body: bytes, most: int) -> pa.Table:
     return table
 
 
-def table_frame(wanted: Dataset, table: pa.Table, *, source: str, at: datetime) -> Frame:
+def table_frame(asked: Form, table: pa.Table, *, source: str, at: datetime) -> Frame:
     """The frame of an Arrow table; NaN is no value. Raises Refusal."""
-    known = {f.name: f for f in delivery.columns(wanted)}
+    wanted, known = asked.wanted, asked.cells
     strange = sorted(set(table.column_names) - set(known))
     if strange:
         raise Refusal(422, f"{wanted.name} has no column {strange[0][:60]!a}; a row may hold {', '.join(known)}")
     if len(set(table.column_names)) < table.num_columns:
         raise Refusal(422, "a column stands twice in the field `arrow`")
-    required, count = set(delivery.needed(wanted)), table.num_rows
+    count = table.num_rows
     arrays: dict[str, pa.Array] = {}
-    for name, field in known.items():
+    for name, cell in known.items():
         if name in table.column_names:
-            arrays[name] = _read(field, table.column(name).combine_chunks())
+            arrays[name] = _read(cell, table.column(name).combine_chunks())
         else:
-            arrays[name] = pa.nulls(count, field.type)
-        if name in required and arrays[name].null_count:
+            arrays[name] = pa.nulls(count, cell.field.type)
+        if cell.needed and arrays[name].null_count:
             row = int(np.flatnonzero(arrays[name].is_null().to_numpy(zero_copy_only=False))[0])
             raise Refusal(422, f"row {row}, column {name}: it is missing")
     return delivery.completed(wanted, arrays, count, source=source, at=at)
 
 
-def _read(field: Field, column: pa.Array) -> pa.Array:
+def _read(cell: Cell, column: pa.Array) -> pa.Array:
     """The column in the type of the dataset's. Raises Refusal, naming the first row that cannot be meant."""
+    field = cell.field
     try:
         if pa.types.is_timestamp(field.type) and pa.types.is_timestamp(column.type) and column.type.tz is None:
             column = pc.assume_timezone(column, SHANGHAI)
@@ -146,9 +148,16 @@ def _read(field: Field, column: pa.Array) -> pa.Array:
     if pa.types.is_floating(field.type):
         cast = pc.if_else(pc.is_nan(cast), pa.scalar(None, field.type), cast)
         _bound(field, pc.greater(pc.abs(cast), delivery.LARGEST), "it is not a finite number")
+    elif cell.words is not None:
+        spelt = pc.index_in(pc.utf8_lower(pc.utf8_trim_whitespace(cast)), pa.array(list(cell.words), field.type))
+        _bound(field, pc.and_(pc.is_null(spelt), pc.is_valid(cast)), f"it is not {delivery.meant(cell)}")
+        cast = pa.array(list(cell.words.values()), field.type).take(spelt)
     elif pa.types.is_string(field.type):
-        wrong = pc.or_(pc.greater(pc.utf8_length(cast), delivery.LONGEST_TEXT), pc.match_substring(cast, "\0"))
-        _bound(field, wrong, f"it is no text of at most {delivery.LONGEST_TEXT} characters")
+        longest = 32 if field.name in delivery.SYMBOLS else cell.longest
+        wrong = pc.or_(pc.greater(pc.utf8_length(cast), longest), pc.match_substring(cast, "\0"))
+        if cell.needed:
+            wrong = pc.or_(wrong, pc.equal(pc.utf8_trim_whitespace(cast), ""))
+        _bound(field, wrong, f"it is not {delivery.meant(cell)}")
     elif pa.types.is_date32(field.type) or pa.types.is_timestamp(field.type):
         year = pc.year(cast)
         wrong = pc.or_(pc.less(year, delivery.YEARS.start), pc.greater_equal(year, delivery.YEARS.stop))

@@ -24,6 +24,7 @@ from mystocks_ingest.market.datasets import DATASETS
 from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.ports import DeadLetter, Query
+from mystocks_ingest.schema.tables import Tables
 from mystocks_ingest.settings import Settings
 from mystocks_ingest.web.known import Known
 
@@ -49,6 +50,10 @@ class Desk:
     ingest: Ingest
     metrics: Metrics
     fault: Exception | None = None
+
+    @property
+    def tables(self) -> Tables:
+        return self.service.tables
 
     def now(self) -> datetime:
         return NOW

@@ -13,7 +13,7 @@ from typing import cast
 import pyarrow as pa
 import pytest
 from servers.redis import Redis
-from stream_place import ORDER, Desk, House, opened, until
+from stream_place import ORDER, House, opened, until
 
 from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.errors import ConfigError, Unavailable
@@ -89,6 +89,8 @@ MALFORMED: list[tuple[dict[str, str | bytes], str]] = [
     ({**ORDER, "volume": "many"}, "column volume"),
     ({**ORDER, "volume": ""}, "it is missing"),
     ({**ORDER, "side": b"\xff\xfe"}, "no UTF-8"),
+    ({**ORDER, "side": "hold"}, "not one of B, S"),
+    ({**ORDER, "account": "x" * 51}, "1 to 50 characters"),
     ({**ORDER, "source": "NOT A NAME"}, "field `source`"),
     ({"rows": "[{"}, "no JSON text"),
     ({"rows": "[]"}, "holds no row"),
@@ -118,6 +120,22 @@ async def test_each_malformed_entry_becomes_a_dead_letter_with_its_reason_and_it
     assert {b.letter.rule for b in letters} == {"unreadable"}
     assert "many" in {json.loads(b.letter.raw)["fields"].get("volume") for b in letters}
     assert max(len(b.letter.raw) for b in letters) < 10_000
+
+
+async def test_the_texts_of_an_arrow_table_are_held_to_the_same_rules(house: House) -> None:
+    row = {**ORDER, "ts": datetime.fromisoformat(ORDER["ts"]), "volume": 100}
+    for wrong in ({"side": "hold"}, {"account": "x" * 51}, {"account": " "}):
+        await house.arrow("order", pa.Table.from_pylist([{**row, **wrong}]))
+    last = await house.arrow("order", pa.Table.from_pylist([{**row, "side": "sell"}]))
+    async with house.consuming():
+        await house.everything_is_acknowledged("order", last)
+    assert [r["side"] for r in await house.stored("order")] == ["S"]
+    reasons = [b.letter.reason for b in await house.desk.service.journal.letters(dataset="order")]
+    assert sorted(reasons) == [
+        "row 0, column account: it is not a text of 1 to 50 characters",
+        "row 0, column account: it is not a text of 1 to 50 characters",
+        "row 0, column side: it is not one of B, S",
+    ]
 
 
 async def test_a_row_that_fails_a_check_is_a_dead_letter_as_over_http(house: House) -> None:
@@ -259,13 +277,19 @@ async def test_something_else_under_a_streams_name_is_said_and_the_other_streams
     async with house.consuming() as consumer:
         await house.everything_is_acknowledged("order", last)
         assert consumer.part().reason == f"{house.stream('fill')} is no stream"
+        house.client.delete(house.stream("fill"))
+        fill = {k: v for k, v in ORDER.items() if k != "status"}
+        last = await house.add("fill", fill, fill_id="1", price="1700")
+        await house.everything_is_acknowledged("fill", last)
+        assert consumer.part().reason == "", "it is read as soon as it is one"
+    assert len(await house.stored("fill")) == 1
 
 
-def test_streams_that_a_cluster_would_spread_over_its_nodes_are_one_sentence() -> None:
+def test_streams_that_a_cluster_would_spread_over_its_nodes_are_one_sentence(house: House) -> None:
     spread = Settings(_env_file=None).model_copy(
         update={"redis_cluster": "127.0.0.1:1", "stream_prefix": "mystocks:ingest"}
     )
     with pytest.raises(ConfigError, match="braces"):
-        StreamConsumer(spread, cast(Desk, None), cast(Known, None))
+        StreamConsumer(spread, house.desk, cast(Known, None))
     together = spread.model_copy(update={"stream_prefix": "{mystocks}:ingest"})
-    assert StreamConsumer(together, cast(Desk, None), cast(Known, None)).part().state is State.DEGRADED
+    assert StreamConsumer(together, house.desk, cast(Known, None)).part().state is State.DEGRADED

@@ -144,8 +144,8 @@ async def test_a_body_that_does_not_fit_is_refused_whole_and_names_the_cells(sit
         ({**TICK, "ts": "yesterday"}, "not a time"),
         ({**TICK, "ts": 1717380000}, "not a time"),
         ({**TICK, "symbol": "??"}, "no symbol"),
-        ({**TICK, "side": "a\u0000b"}, "not a text"),
-        ({**TICK, "side": "\ud800"}, "not a text"),
+        ({**TICK, "side": "a\u0000b"}, "not one of B, S, N"),
+        ({**TICK, "side": "up"}, "not one of B, S, N"),
         ({**TICK, "source": "tushare"}, "no column 'source'"),
     ]
     for row, says in wrong:
@@ -153,6 +153,22 @@ async def test_a_body_that_does_not_fit_is_refused_whole_and_names_the_cells(sit
         assert got.status == 422, row
         assert says in got.json["error"]
     assert await site.stored_rows() == before
+
+
+@pytest.mark.parametrize("strategy", ["", "  ", "x" * 51, "a\u0000b", "\ud800"])
+async def test_a_text_that_a_table_cannot_hold_is_refused_before_any_table_has_it(site: Site, strategy: str) -> None:
+    row = {"strategy": strategy, "ts": "2024-06-03T09:59:00+08:00", "symbol": "600519", "side": "B"}
+    got = await site.deliver("signal", [row])
+    assert (got.status, "a text of 1 to 50 characters" in got.json["error"]) == (422, True)
+    assert (await site.deliver("signal", [{**row, "strategy": "策" * 50}])).status == 200
+
+
+async def test_either_side_is_stored_in_one_spelling(site: Site) -> None:
+    sides = ["B", "buy", "BUY", "买入", "S", "Sell", "n", None]
+    rows = [{**TICK, "symbol": "600038", "seq": n, "side": side} for n, side in enumerate(sides)]
+    assert (await site.deliver("tick", rows)).json["accepted"] == len(sides)
+    stored = sorted((r["seq"], r["side"]) for r in await site.stored("tick") if r["symbol"] == "600038.SH")
+    assert [side for _, side in stored] == ["B", "B", "B", "B", "S", "S", "N", None]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +250,7 @@ async def test_every_kind_that_strategies_and_gateways_have_is_taken(site: Site)
     for name, row in taken.items():
         got = await site.deliver(name, [row])
         assert got.status == 200, got.body
-        (stored,) = [r for r in await site.stored(name) if r.get("account", "a") == "a"]
+        (stored,) = [r for r in await site.stored(name) if r.get("account", r.get("strategy")) in ("a", "s")]
         assert stored["ts"].astimezone(UTC) == datetime(2024, 6, 3, 2, tzinfo=UTC)
 
 
