@@ -57,9 +57,11 @@ class Knowledge:
         except IngestError as exc:
             self.doubt = self.doubt and str(exc)
             log.warning("calendar.unread", reason=str(exc))
+        else:
+            self.doubt = _NONE_YET if self.reference.calendar is None else ""
         stored, today = self.reference.calendar, sessions.today(self.service.now())
         if stored is not None:
-            self.calendar, self.doubt = stored, ""
+            self.calendar = stored
         if (stored is None and self.calendar is _UNKNOWN) or self.calendar.last < today + _SHORT:
             await self._second_opinion(today)
             self.calendar = self._joined()

@@ -49,6 +49,7 @@ from mystocks_ingest.monitor.memories import JobMemories
 from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.monitor.retention import Retention, terms
 from mystocks_ingest.ports import Source
+from mystocks_ingest.schema.jobs import JobEntry
 from mystocks_ingest.schema.tables import Database, Route, Table
 from mystocks_ingest.service import Service
 from mystocks_ingest.settings import Settings
@@ -162,6 +163,7 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
         collector = Collector(live, ingest, clock.now, memory=settings.state_dir / "bars.arrow")
         work = CountedWork(Work(opened, knowledge, collector), metrics, clock)
         schedule = Schedule((), lambda: knowledge.calendar, work, clock, memories)
+        schedule.known = dict(await memories.jobs())  # a job that a command paused is not begun
         rounds = Rounds(opened, knowledge, schedule, memories, onlooker.stores)
         daemon = Daemon(
             opened,
@@ -284,15 +286,25 @@ async def _flush_bars(daemon: Daemon) -> None:
 
 
 async def _begin(daemon: Daemon) -> None:
-    """On empty stores the job of the calendar runs at once: checks and jobs lean on it, and it is due tomorrow only."""
-    first = next((e for e in daemon.schedule.entries if CALENDAR.name in e.datasets), None)
-    if first is None or daemon.schedule.paused(first) or not daemon.knowledge.nothing_stored:
-        return
-    log.info("job.first", job=first.name, why=daemon.knowledge.doubt)
+    """Where no calendar is stored its job runs at once: checks and jobs lean on it, and it is due tomorrow only.
+
+    "At once" is when the stores can be read: they may be away at the start. What brought none is tried again each hour.
+    """
+    while True:
+        length = _CALENDAR_SOON
+        first = next((e for e in daemon.schedule.entries if CALENDAR.name in e.datasets), None)
+        if first is not None and daemon.knowledge.nothing_stored and not daemon.schedule.paused(first):
+            await _first(daemon, first)
+            length = _CALENDAR_AGAIN
+        await asyncio.sleep(daemon.clock.seconds(length))
+
+
+async def _first(daemon: Daemon, entry: JobEntry) -> None:
+    log.info("job.first", job=entry.name, why=daemon.knowledge.doubt)
     try:
-        await daemon.schedule.now(first.name)
+        await daemon.schedule.now(entry.name)
     except ConfigError as exc:  # it runs already, or the file was changed meanwhile
-        log.info("job.refused", job=first.name, reason=str(exc))
+        log.info("job.refused", job=entry.name, reason=str(exc))
     if await daemon.knowledge.refresh():
         daemon.schedule.replace_entries(daemon.schedule.entries)
 
