@@ -33,6 +33,7 @@ _SHANGHAI_MS = 8 * 3600 * 1000
 _FIRST_TRADE_MS = (9 * 3600 + 24 * 60 + 30) * 1000  # the auction's at 09:25, by a clock that may be slow
 _AHEAD_MS = 5 * 60 * 1000  # no vendor's clock is so much before ours
 _FAR_AHEAD_MS = 4 * 3600 * 1000  # nor ours so much behind: such a time of day is the day before's
+_UNREAD = 0
 _IN_ONE_TIME = 1 << 20  # more trades than any time stamp has
 _ERROR_MS = 5 * 60 * 1000  # servers lag behind by less
 
@@ -154,7 +155,7 @@ def _of_the_day_before(now: Mapping[str, Integers], looked: int) -> Marks:
     that is still to come. Before the auction's end nothing has been traded.
     """
     of_day = (now["ts"] + _SHANGHAI_MS) % _DAY_MS
-    older: Marks = (now["volume"] > 0) & (of_day < _FIRST_TRADE_MS)
+    older: Marks = (now["volume"] > 0) & (of_day < _FIRST_TRADE_MS) & (now["ts"] != _UNREAD)
     today: Marks = day_of(now["ts"]) == day_of(np.array([looked]))
     return older | (today & (now["ts"] > looked + _FAR_AHEAD_MS))
 
@@ -233,7 +234,8 @@ def _trade(rows: pa.RecordBatch) -> Integers:
 
 
 def instants_of(column: pa.Array) -> Integers:
-    values: Integers = pc.fill_null(column.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()), 0).to_numpy()
+    """Milliseconds since 1970; ``_UNREAD`` for a time that nobody could read, which the check refuses."""
+    values: Integers = pc.fill_null(column.cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()), _UNREAD).to_numpy()
     return values
 
 

@@ -42,6 +42,14 @@ def test_quotes():
     assert rules(refused) == {3: "ohlc_order", 4: "unit", 5: "inconsistent", 6: "out_of_range", 7: "inconsistent"}
 
 
+def test_lots_for_shares_are_seen_in_a_quiet_stocks_quote_too_and_a_rounded_lot_is_none():
+    fields = {"last": 10.0, "high": 10.2, "low": 9.9, "ts": TS}
+    shares, yuan = [1_000, 900, 7, 100, 150], [1_000_000.0, 900_000.0, 7_000.0, 1_500.0, 1_500.0]
+    symbols = [f"60000{i}.SH" for i in range(5)]
+    refused = verdict("quote")(symbol=symbols, volume=shares, amount=yuan, **fields)
+    assert rules(refused) == dict.fromkeys(range(3), "unit")
+
+
 def test_a_snapshot_fetched_on_sunday_is_stamped_with_sunday_and_passes():
     sunday = datetime(2024, 1, 7, 10, 0, tzinfo=ZONE)
     assert rules(verdict("quote", calendar=made.calendar())(symbol=["600000.SH"], ts=sunday, last=10.0)) == {}

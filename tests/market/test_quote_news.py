@@ -126,6 +126,13 @@ def test_the_last_sessions_state_shown_before_the_auction_ends_is_not_todays_aft
         assert len(stored(latest, quotes(("A", at("09:25:00", 9), 10.2, 300))).frame) == 1
 
 
+def test_a_time_that_nobody_can_read_is_for_the_check_to_refuse():
+    frame = quotes(("A", at("10:00:00"), 10.0, 500))
+    column = frame.rows.schema.get_field_index("ts")
+    rows = frame.rows.set_column(column, "ts", pa.nulls(1, frame.rows.schema.field("ts").type))
+    assert len(Latest().news(Frame(QUOTE, "x", frame.fetched_at, rows)).frame) == 1
+
+
 def test_quotes_of_a_clock_an_hour_apart_are_news():
     latest = Latest()
     frame = quotes(("A", at("14:56:00"), 10.0, 500))

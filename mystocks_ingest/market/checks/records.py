@@ -14,6 +14,7 @@ from mystocks_ingest.market.checks.verdict import Context, Mask, Rows, Rule, Ver
 
 Floats = npt.NDArray[np.float64]
 LOOSE = 0.05
+FAR = 10  # of small volumes, whose amount may be rounded: lots are a hundred off
 MANY_TRADES = 0.25  # one vendor tick sums the trades of three seconds; a cheap stock moves by large ticks
 
 
@@ -35,9 +36,10 @@ def check_quote(keyed: Keyed, context: Context, verdict: Verdict) -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         vwap = amount / volume
         wrong = (vwap > high * (1 + LOOSE)) | (vwap < low * (1 - LOOSE))
+        far = (vwap > high * FAR) | (vwap < low / FAR)
     verdict.refuse(
         Rule.UNIT,
-        priced & traded & (volume > 1000) & (amount > 0) & wrong,
+        priced & traded & (amount > 0) & (wrong & (volume > 1000) | far & (volume > 0)),
         lambda rows: (
             f"amount/volume is {vwap[r]:.6g}, outside the day's range [{number(low[r])}, {number(high[r])}]"
             for r in rows
