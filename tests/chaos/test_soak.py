@@ -26,6 +26,7 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 RATE = float(os.environ.get("SOAK_RATE", "18000"))
 WARM = min(300.0, SECONDS / 6)
 GROWTH = 1.08  # of memory, from the first fifth to the last
+IDLE_THREADS = 3  # the loop's pool begins its last ones only when all others are busy at once
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,5 @@ def test_ten_times_the_load_grows_neither_memory_nor_files_nor_threads_nor_proce
         tell(f"{name}: {usual(first, name):,.1f} in the first fifth, {usual(last, name):,.1f} in the last")
     assert found["offered"] == kept
     assert usual(last, "rss") <= usual(first, "rss") * GROWTH
-    for name in ("files", "threads", "children"):
-        assert usual(last, name) <= usual(first, name) + 1, name
+    for name, more in (("files", 1), ("threads", IDLE_THREADS), ("children", 1)):
+        assert usual(last, name) <= usual(first, name) + more, name
