@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mystocks_ingest.schema.structure import ColumnShape, IndexShape, TableShape
 
@@ -72,11 +72,15 @@ class DropColumn:
 
 @dataclass(frozen=True, slots=True)
 class ChangeColumn:
-    """``before`` becomes ``after``: type, null, default, comment, or several of them."""
+    """``before`` becomes ``after``: type, null, default, comment, or several of them.
+
+    ``held``: the indexes that are there and will be there still when it is made, of those with this column.
+    """
 
     table: TableShape
     before: ColumnShape
     after: ColumnShape
+    held: tuple[IndexShape, ...] = field(default=(), compare=False)
 
     @property
     def verb(self) -> str:

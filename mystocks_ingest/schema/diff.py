@@ -64,7 +64,13 @@ def diff(desired: TableShape, actual: TableShape | None) -> list[Change]:
     """The changes in the order in which they can be made. Nothing is dropped but by a change that says so."""
     if actual is None:
         return [CreateTable(desired)]
-    changes: list[Change] = []
+    wanted = {(i.columns, i.unique): i.name for i in desired.indexes}
+    names = set(wanted.values())  # one whose name is wanted for another index has to go, and comes again under its own
+    kept = [i for i in actual.indexes if wanted.get((i.columns, i.unique)) == i.name or i.name not in names]
+    there = {(i.columns, i.unique) for i in kept}
+    gone = [i for i in actual.indexes if i not in kept or (i.columns, i.unique) not in wanted]
+    first = [i for i in gone if any(_retyped(name, desired, actual) for name in i.names)]  # a new type may forbid them
+    changes: list[Change] = [DropIndex(desired, i) for i in first]
     freed: list[Change] = []  # a column of the key may be null only when it is none any more
     for column in desired.columns:
         found = actual.column(column.name)
@@ -72,17 +78,16 @@ def diff(desired: TableShape, actual: TableShape | None) -> list[Change]:
             changes.append(AddColumn(desired, column))
         elif found != column:
             bound = column.name in actual.key and column.nullable and not found.nullable
-            (freed if bound else changes).append(ChangeColumn(desired, found, column))
+            held = tuple(
+                i for i in actual.indexes if column.name in i.names and (i not in first or i.name not in names)
+            )
+            (freed if bound else changes).append(ChangeColumn(desired, found, column, held))
     if frozenset(desired.key) != frozenset(actual.key):
         covered = any(i.unique and frozenset(i.columns) == frozenset(desired.key) for i in actual.indexes)
         changes.append(ChangeKey(desired, actual.key, desired.key, covered=covered))
     changes += freed
-    wanted = {(i.columns, i.unique): i.name for i in desired.indexes}
-    names = set(wanted.values())  # one whose name is wanted for another index has to go, and comes again under its own
-    kept = [i for i in actual.indexes if wanted.get((i.columns, i.unique)) == i.name or i.name not in names]
-    there = {(i.columns, i.unique) for i in kept}
     taken = {c.name for c in actual.columns} - {c.name for c in desired.columns}
-    changes += [DropIndex(desired, i) for i in actual.indexes if i not in kept or (i.columns, i.unique) not in wanted]
+    changes += [DropIndex(desired, i) for i in gone if i not in first]
     changes += [AddIndex(desired, i) for i in desired.indexes if (i.columns, i.unique) not in there]
     changes += [DropColumn(desired, c) for c in actual.columns if c.name in taken]
     if desired.comment != actual.comment:
@@ -92,6 +97,12 @@ def diff(desired: TableShape, actual: TableShape | None) -> list[Change]:
         if before.get(option) != after.get(option):
             changes.append(SetOption(desired, option, before.get(option), after.get(option)))
     return changes
+
+
+def _retyped(name: str, desired: TableShape, actual: TableShape) -> bool:
+    """Whether a column gets another type; one that is counted up needs its index until then."""
+    found, column = actual.column(name), desired.column(name)
+    return found is not None and column is not None and found.type != column.type and not found.numbered
 
 
 def hazard(change: Change, dialect: Dialect) -> str:

@@ -6,8 +6,11 @@ options in that database's normal spelling; a catalogue query gives the shape th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+_PART = re.compile(r" ?\(\d+\)(?= |$)| (?:ASC|DESC)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,16 @@ class ColumnShape:
 
 @dataclass(frozen=True, slots=True)
 class IndexShape:
-    """One index beside the key. A column reads ``trade_date`` or ``trade_date DESC``."""
+    """One index beside the key. A column reads ``trade_date``, ``trade_date DESC``, or ``name(20)`` for its beginning."""
 
     name: str
     columns: tuple[str, ...]
     unique: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its columns' bare names."""
+        return tuple(_PART.sub("", column) for column in self.columns)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mystocks_ingest.flow.migrate import Step, ensured, made, planned
 from mystocks_ingest.schema.changes import AddColumn, AddIndex, ChangeColumn, DropColumn, DropIndex
 from mystocks_ingest.schema.diff import diff, hazard
 from mystocks_ingest.schema.structure import TableShape
-from mystocks_ingest.schema.tables import Column, Database, Index, Table
+from mystocks_ingest.schema.tables import Column, Database, Index, Moment, Table
 from mystocks_ingest.sinks.mysql import Access, MySQLDatabase, MySQLSink, MySQLTarget, grants
 from mystocks_ingest.sinks.mysql.ddl import KEY_BYTES
 from mystocks_ingest.sinks.mysql.dialect import MySQLDialect
@@ -349,7 +349,8 @@ def test_of_two_random_tables_the_one_becomes_the_other_or_the_difference_is_cal
             assert diff(target.dialect.shape(before), await found(target, "pair")) == []
             documents = [c.name for c in before.columns if c.type in ("JSON", "JSONB")]
             names = ", ".join(["id", *documents])
-            row = f"INSERT IGNORE INTO {DATABASE}.pair ({names}) VALUES (1{', 0' * len(documents)})"
+            values = ", ".join(["1", *["'0'"] * len(documents)])  # a document, for MySQL: 0 alone is none
+            row = f"INSERT IGNORE INTO {DATABASE}.pair ({names}) VALUES ({values})"
             await target.execute(DATABASE, row)
             for unsafe in (False, True, False):
                 steps = await planned(target, [after])
@@ -402,6 +403,10 @@ REFUSED = {
     "a key on TEXT": (beside(Column("c", "TEXT"), key=("c",)), "VARCHAR with a length"),
     "an index on TEXT": (beside(Column("c", "TEXT"), Index("i", ("c",))), r"c\(191\)"),
     "an index on JSON": (beside(Column("c", "JSON"), Index("i", ("c",))), "JSON cannot be indexed"),
+    "a beginning of numbers": (beside(Column("c", "INT"), Index("i", ("c(191)",))), "write c"),
+    "a beginning longer than the text": (beside(Column("c", "VARCHAR", 20), Index("i", ("c(20)",))), "write c"),
+    "a default that is no JSON": (beside(Column("c", "JSON", default="none yet")), "no JSON"),
+    "a time for a JSON": (beside(Column("c", "JSON", default=Moment.NOW)), "no JSON"),
     "a counter without a key": (beside(Column("c", "INT", numbered=True)), "add an index on it"),
     "a counter of texts": (beside(Column("c", "VARCHAR", 5, numbered=True), Index("i", ("c",))), "make it BIGINT"),
     "a VARCHAR too long": (beside(Column("c", "VARCHAR", LONGEST_VARCHAR + 1)), "LONGTEXT"),
@@ -425,6 +430,46 @@ async def test_what_the_server_would_refuse_is_said_before_with_the_remedy(
     (step,) = [s for s in await planned(target, [table]) if s.change.table is not None]
     with pytest.raises(UnsafeChange, match=remedy):
         target.dialect.ddl(step.change)
+
+
+WHOLE, BEGINNING = Index("i", ("c",)), Index("i", ("c(9)",))
+TEXT, BYTES = (Column("c", "VARCHAR", 20), Column("c", "TEXT")), (Column("c", "VARBINARY", 16), Column("c", "BLOB"))
+PAIRED = Index("i", ("id", "c"))
+INDEXED = {
+    "a TEXT under its index": (*TEXT, (WHOLE,), (WHOLE,), "indexed by its beginning only"),
+    "a BLOB under its index": (*BYTES, (WHOLE,), (WHOLE,), "indexed by its beginning only"),
+    "a TEXT under one of two columns": (*TEXT, (PAIRED,), (PAIRED,), "indexed by its beginning only"),
+    "a TEXT under an index that is too long then": (
+        Column("c", "VARCHAR", 20),
+        Column("c", "VARCHAR", 800),
+        (WHOLE,),
+        (WHOLE,),
+        "index the beginning of one",
+    ),
+    "a TEXT under somebody's index": (*TEXT, (WHOLE,), (), "have it dropped by name first"),
+    "a BLOB under somebody's index of two columns": (*BYTES, (PAIRED,), (), "have it dropped by name first"),
+    "a TEXT whose index changes with it": (*TEXT, (WHOLE,), (BEGINNING,), ""),
+    "a BLOB whose index changes with it": (*BYTES, (WHOLE,), (BEGINNING,), ""),
+}
+
+
+@pytest.mark.parametrize("case", INDEXED)
+async def test_a_type_that_an_index_forbids_is_unsafe_with_the_remedy_and_one_that_changes_with_it_is_made(
+    target: MySQLTarget, case: str
+) -> None:
+    before, after, old, new, why = INDEXED[case]
+    wanted = beside(after, *new)
+    await ensured(target, [beside(before, *old)])
+    steps = await planned(target, [wanted])
+    (change,) = [s for s in steps if isinstance(s.change, ChangeColumn)]
+    assert why in change.hazard
+    assert bool(change.hazard) is bool(why)
+    if old == new:  # the file itself asks for what cannot be
+        with pytest.raises(UnsafeChange, match=why):
+            await made(target, [change])
+        return
+    await made(target, steps)  # what is in the way goes first
+    assert said(await planned(target, [wanted])) == ""
 
 
 @pytest.mark.parametrize("table", [keyed(KEY_BYTES // 4), keyed(700, 68), beside(Column("c", "VARCHAR", 16_000))])

@@ -109,7 +109,7 @@ def _waiting(steps: list[Step]) -> list[Step]:
 def _held_up(step: Step, withheld: set[str]) -> Step:
     if not isinstance(step.change, AddIndex) or step.hazard:
         return step
-    waits = [name for name in (c.split(" ")[0] for c in step.change.index.columns) if name in withheld]
+    waits = [name for name in step.change.index.names if name in withheld]
     return replace(step, hazard=f"its column {waits[0]} has to be asked for first") if waits else step
 
 

@@ -30,7 +30,7 @@ from mystocks_ingest.schema.structure import ColumnShape, IndexShape, TableShape
 from mystocks_ingest.schema.tables import Column, Index, Moment, Table
 from mystocks_ingest.sinks.mysql.ddl import CHARSET, ENGINE, Server, literal, quoted
 from mystocks_ingest.sinks.mysql.defaults import meant, spelled
-from mystocks_ingest.sinks.mysql.limits import refusals
+from mystocks_ingest.sinks.mysql.limits import obstacles, refusals
 from mystocks_ingest.sinks.mysql.types import BOOLEAN, Kind, fit, type_of, values
 
 _OWN_VALUE = re.compile(r"^\(.*\b(?:uuid|uuid_short|rand|random_bytes|sysdate|user|current_user|connection_id)\(")
@@ -67,7 +67,7 @@ class MySQLDialect:
         return fit(before, after)
 
     def hazard(self, change: Change) -> str:
-        refused = next(refusals(change), "")
+        refused = next(refusals(change), "") or next(obstacles(change), "")
         if refused:
             return refused
         match change:

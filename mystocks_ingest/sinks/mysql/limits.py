@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 
@@ -22,6 +23,7 @@ from mystocks_ingest.sinks.mysql.ddl import (
     KEY_COLUMNS,
     ROW_BYTES,
     TABLE_COMMENT,
+    unquoted,
 )
 from mystocks_ingest.sinks.mysql.types import LONGEST_VARCHAR, Kind, values
 
@@ -36,6 +38,8 @@ def refusals(change: Change) -> Iterator[str]:
             yield from _row(table)
             if column.numbered:
                 yield from _numbered(table)
+            if isinstance(change, ChangeColumn) and change.before.type != column.type:
+                yield from _indexed(table, column.name)
         case ChangeKey(table=table, after=key) if key:
             yield from _index("the key", table, key)
         case AddIndex(table=table, index=index):
@@ -44,6 +48,28 @@ def refusals(change: Change) -> Iterator[str]:
             yield from _comment(table)
         case _:
             return
+
+
+def obstacles(change: Change) -> Iterator[str]:
+    """What is there beside the file's and keeps the server from the change until it is gone."""
+    if not isinstance(change, ChangeColumn) or change.before.type == change.after.type:
+        return
+    for index in change.held:
+        known = all(change.table.column(name) is not None for name in index.names)
+        if known and next(_index(f"index {index.name}", change.table, index.columns), ""):
+            yield (
+                f"index {index.name}, which is there and not in the file, cannot hold a {change.after.type}: have it "
+                "dropped by name first"
+            )
+
+
+def _indexed(table: TableShape, name: str) -> Iterator[str]:
+    """What the file's own key and indexes with the column would meet."""
+    if name in table.key:
+        yield from _index("the key", table, table.key)
+    for index in table.indexes:
+        if name in index.names:
+            yield from _index(f"index {index.name}", table, index.columns)
 
 
 def _table(table: TableShape) -> Iterator[str]:
@@ -76,8 +102,23 @@ def _column(column: ColumnShape) -> Iterator[str]:
         yield f"column {column.name} is an ENUM without values: name them, ENUM('a', 'b')"
     if kind.word == "decimal" and len(kind.numbers) > 1 and kind.numbers[1] > 30:
         yield f"column {column.name} has {kind.numbers[1]} digits after the point, and 30 fit: lower its scale"
+    if kind.word == "json" and column.default is not None and not _document(column.default):
+        yield (
+            f"the default of column {column.name} is {column.default}, which is no JSON: write one such as '[]', or none"
+        )
     if column.numbered and not kind.whole:
         yield f"AUTO_INCREMENT counts whole numbers, and column {column.name} is {column.type}: make it BIGINT"
+
+
+def _document(default: str) -> bool:
+    """Whether it is one; what an expression gives is known to the server alone, but for a time, which is none."""
+    if not default.startswith("'"):
+        return default != "(current_timestamp())"
+    try:
+        json.loads(unquoted(default))
+    except ValueError:
+        return False
+    return True
 
 
 def _row(table: TableShape) -> Iterator[str]:
@@ -113,6 +154,12 @@ def _index(what: str, table: TableShape, columns: Sequence[str]) -> Iterator[str
             yield f"{what} names {part}, which is not a column of the table: correct it"
             continue
         kind = Kind.of(column.type)
+        if found[2] is not None and not kind.begins:
+            yield f"{what} names {part}, and only texts and bytes are indexed by their beginning: write {column.name}"
+        elif found[2] is not None and 0 < kind.length <= int(found[2]):
+            yield (
+                f"{what} names {part}, and column {column.name} has no more than {kind.length:,}: write {column.name}"
+            )
         if kind.word == "json":
             yield f"{what} names {column.name}, and JSON cannot be indexed: leave it out"
         elif kind.beside and found[2] is None:

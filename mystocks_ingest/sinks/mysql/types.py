@@ -140,6 +140,11 @@ class Kind:
         return self.word in _BESIDE
 
     @property
+    def begins(self) -> bool:
+        """Whether an index may have its beginning."""
+        return self.word in {"char", "varchar", "binary", "varbinary", *_UNBOUNDED, *_BLOBS}
+
+    @property
     def length(self) -> int:
         return self.numbers[0] if self.numbers else 0
 
