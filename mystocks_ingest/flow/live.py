@@ -88,6 +88,7 @@ class Collector:
     _saved: datetime | None = None
     _waiting: list[Frame] = field(default_factory=list)  # bars that are complete and not stored yet, a day's at most
     _giving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _recalling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def poll(self, wanted: Dataset, *, order: Sequence[str] = (), symbols: tuple[Symbol, ...] = ()) -> str:
         """Ask once; the reason why nobody answered, empty when somebody did. Raises Unavailable (no table takes rows).
@@ -130,10 +131,11 @@ class Collector:
 
     async def flush(self) -> None:
         """Store the bars under way that have ended: after each minute without quotes, and at the session's end."""
-        if self._minutes is None:
+        if not self.bars and self._minutes is None:
             return
-        if await self._give(self._minutes.flush(self.now())):
-            await self._save(self._minutes)
+        minutes = await self._under_way()
+        if await self._give(minutes.flush(self.now())):
+            await self._save(minutes)
 
     @property
     def resting(self) -> Mapping[str, str]:
@@ -184,16 +186,21 @@ class Collector:
         """Count quotes into their bars, and store the bars that are complete by that."""
         if not self.bars or shown.dataset != QUOTE:
             return
-        if self._minutes is None:
-            self._minutes = await asyncio.to_thread(_recalled, self.memory)
-        rows = shown.rows
+        minutes, rows = await self._under_way(), shown.rows
         for refused in turned_down:  # what nobody took was not seen
             rows = rows.filter(pc.invert(pc.is_in(rows.column("symbol"), refused.rows.column("symbol"))))
-        self._minutes.look(rows, until or self.now())
+        minutes.look(rows, until or self.now())
         if not len(stored):
             return
-        await self._give(self._minutes.take(stored))
-        await self._save(self._minutes)
+        await self._give(minutes.take(stored))
+        await self._save(minutes)
+
+    async def _under_way(self) -> MinuteBars:
+        """The bars under way; those of the life before at first."""
+        async with self._recalling:
+            if self._minutes is None:
+                self._minutes = await asyncio.to_thread(_recalled, self.memory)
+        return self._minutes
 
     async def _give(self, done: Frame | None) -> bool:
         """Store ``done`` after the bars that could not be stored before; whether there were any. Raises Unavailable."""

@@ -217,10 +217,10 @@ class Schedule:
                 ended = await self._tries(entry, due)
         except TimeoutError:
             ended = Ended("partial", f"its deadline of {entry.deadline} passed")
+        end = self.clock.now()
         if not entry.live:
-            end = self.clock.now()
             await self._remember(entry.name, due=dealt_with, ended=end, status=ended.status, reason=ended.reason)
-        times = {"due": due.isoformat(), "started": started.isoformat()}
+        times = {"due": due.isoformat(), "started": started.isoformat(), "ended": end.isoformat()}
         log.info("job.ended", job=entry.name, status=ended.status, reason=ended.reason, **times)
         return ended
 

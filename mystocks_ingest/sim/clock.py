@@ -24,14 +24,17 @@ class Clock:
         """The moments of the answers made so far, by api, as ISO texts."""
         self.set(moment, speed)
 
-    def set(self, moment: datetime | None = None, speed: float | None = None) -> None:
-        """What is None stays as it is. A moment without a zone is Shanghai's. Raises ValueError for a negative speed."""
+    def set(self, moment: datetime | None = None, speed: float | None = None, *, since: float | None = None) -> None:
+        """What is None stays as it is. A moment without a zone is Shanghai's. Raises ValueError for a negative speed.
+
+        ``since``: the monotonic second at which it was that moment, so that two processes have one time; None: now.
+        """
         if speed is not None and not 0 <= speed < float("inf"):
             raise ValueError(f"the clock cannot run at speed {speed}")
         at = self.true if moment is None else moment
         self._moment = (at if at.tzinfo is not None else at.replace(tzinfo=ZONE)).astimezone(UTC)
         self.speed = self.speed if speed is None else speed
-        self._since = self._monotonic()
+        self._since = self._monotonic() if since is None else since
 
     speed: float = 1.0
 

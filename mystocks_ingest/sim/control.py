@@ -30,7 +30,7 @@ class Control:
                 case "clear":
                     return await self._clear(content.get("vendor"))
                 case "clock":
-                    return self._set(content.get("moment"), content.get("speed"))
+                    return self._set(content.get("moment"), content.get("speed"), content.get("since"))
                 case "shown":
                     return _json({} if self.clock is None else self.clock.shown)
                 case "calls":
@@ -58,11 +58,13 @@ class Control:
             return
         self.book.arm(vendor, fault, int(times) if isinstance(times, int | float) else None)
 
-    def _set(self, moment: str | None, speed: float | None) -> HttpReply:
+    def _set(self, moment: str | None, speed: float | None, since: float | None) -> HttpReply:
         if self.clock is None:
             raise ValueError("this simulated market has no clock: it must be started live")
         self.clock.set(
-            datetime.fromisoformat(moment) if moment is not None else None, None if speed is None else float(speed)
+            datetime.fromisoformat(moment) if moment is not None else None,
+            None if speed is None else float(speed),
+            since=None if since is None else float(since),
         )
         return _json({"moment": self.clock.true.astimezone(ZONE).isoformat(), "speed": self.clock.speed})
 

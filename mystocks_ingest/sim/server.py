@@ -113,12 +113,16 @@ class Sim:
         """Disarm every fault, of one vendor or of all; closed ports are open again on return."""
         await self._ask("clear", {"vendor": vendor})
 
-    async def clock(self, moment: datetime | None = None, speed: float | None = None) -> datetime:
+    async def clock(
+        self, moment: datetime | None = None, speed: float | None = None, *, since: float | None = None
+    ) -> datetime:
         """Set the exchange's time (a moment without a zone is Shanghai's) or speed (0: it stands); what it is now.
 
-        Raises ValueError when the market is not live.
+        ``since``: when it was that moment by this machine's monotonic clock, so that others can have the same time;
+        None: now. Raises ValueError when the market is not live.
         """
-        answer = await self._ask("clock", {"moment": moment and moment.isoformat(), "speed": speed})
+        asked = {"moment": moment and moment.isoformat(), "speed": speed, "since": since}
+        answer = await self._ask("clock", asked)
         return datetime.fromisoformat(str(answer["moment"]))
 
     async def shown(self) -> dict[str, list[datetime]]:

@@ -1,6 +1,7 @@
 """The service at another time that runs faster: ``python hurried.py 2024-06-28T09:24+08:00 60``.
 
-A line ``MOMENT SPEED`` on standard input sets its clock, which it answers with a line. Ends with its standard input.
+A line ``MOMENT SPEED SINCE`` on standard input sets its clock: it was that moment at the second ``SINCE`` of this
+machine's monotonic clock. ``stand``: it stands. Either is answered with the time it shows. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ class Hurried:
     """flow.schedule.Clock: ``speed`` seconds pass in one of ours; 0: it stands."""
 
     def __init__(self, moment: datetime, speed: float) -> None:
-        self.set(moment, speed)
+        self.set(moment, speed, time.monotonic())
 
-    def set(self, moment: datetime, speed: float) -> None:
-        self._state = (moment.astimezone(UTC), speed, time.monotonic())
+    def set(self, moment: datetime, speed: float, since: float) -> None:
+        self._state = (moment.astimezone(UTC), speed, since)
+
+    def stand(self) -> None:
+        self.set(self.now(), 0.0, 0.0)
 
     def now(self) -> datetime:
         moment, speed, since = self._state
@@ -39,9 +43,12 @@ class Hurried:
 
 def _listen(clock: Hurried) -> None:
     for line in sys.stdin:
-        moment, speed = line.split()
-        clock.set(datetime.fromisoformat(moment), float(speed))
-        _say({"event": "set"})
+        if line.strip() == "stand":
+            clock.stand()
+        else:
+            moment, speed, since = line.split()
+            clock.set(datetime.fromisoformat(moment), float(speed), float(since))
+        _say({"event": "set", "now": clock.now().isoformat()})
     os.kill(os.getpid(), signal.SIGKILL)  # nobody is there any more
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from mystocks_ingest.market.sessions import ZONE, label_of
 from mystocks_ingest.sim.market import Market
 
-LATE = timedelta(seconds=20)
+_PAUSES = ((time(9, 15), time(9, 30)), (time(11, 30), time(13)), (time(14, 57), time(23)))  # nothing trades one by one
 Row = dict[str, object]
 Key = tuple[str, datetime]
 OF_QUOTES = (
@@ -46,6 +46,14 @@ def quotes_at(market: Market, moment: datetime) -> dict[str, Row]:
     table = market.quotes_at(moment)
     rows = table.filter(pc.is_in(table["symbol"], stocks)).to_pylist()
     return {str(r["symbol"]): {**r, "ts": utc(r["ts"]), "amount": float(int(r["amount"]))} for r in rows}
+
+
+@dataclass(frozen=True)
+class Look:
+    """The moment that an answer shows, and the service's time when it had dealt with the answer, at the latest."""
+
+    moment: datetime
+    by: datetime
 
 
 @dataclass
@@ -90,18 +98,21 @@ class Seen:
     _before: datetime | None = None
     _symbols: dict[str, _Symbol] = field(default_factory=dict)
 
-    def all(self, moments: Sequence[datetime]) -> Seen:
-        for moment in moments:
-            self.look(moment)
+    def all(self, looks: Sequence[Look]) -> Seen:
+        for look in looks:
+            self.look(look)
         return self
 
-    def look(self, moment: datetime) -> None:
+    def look(self, look: Look) -> None:
         self.looks += 1
-        for symbol, row in quotes_at(self.market, moment).items():
+        shown = quotes_at(self.market, look.moment)
+        for symbol, row in shown.items():
             at = utc(row["ts"])
             self.quotes[symbol, at] = row
-            self._count(symbol, row, doubt=_doubt(self._before, moment, at.astimezone(ZONE).date()))
-        self._before = moment
+            self._count(symbol, row, doubt=_doubt(self._before, look.by, at.astimezone(ZONE).date()))
+        clock = look.moment.astimezone(ZONE).time()
+        newest = max((utc(row["ts"]) for row in shown.values()), default=look.moment)
+        self._before = look.moment if any(a <= clock < b for a, b in _PAUSES) else min(newest, look.moment)
 
     def _count(self, symbol: str, row: Row, *, doubt: bool) -> None:
         own = self._symbols.setdefault(symbol, _Symbol())
@@ -133,12 +144,9 @@ class Seen:
 
 
 def _doubt(before: datetime | None, now: datetime, day: date) -> bool:
-    """Whether more than a bar of ``day`` may have begun between two looks.
-
-    Our clock is not the vendor's: an answer is looked at some time after it was made, and on a busy machine the later.
-    """
-    later = now + LATE if now.astimezone(ZONE).date() == day else datetime.combine(day, time(23), ZONE)
-    begun = _begun(before - LATE) if before is not None and before.astimezone(ZONE).date() == day else 0
+    """Whether more than a bar of ``day`` may have begun between two looks: the one as early, the other as late as can be."""
+    later = now if now.astimezone(ZONE).date() == day else datetime.combine(day, time(23), ZONE)
+    begun = _begun(before) if before is not None and before.astimezone(ZONE).date() == day else 0
     return _begun(later) - begun > 1
 
 

@@ -92,7 +92,7 @@ async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp
         assert due == {name: [x.moment(clock)] for name, clock in clocks.items()}, "once each"
         assert all(at <= started for name in due for at, started in x.times(name)), "and not early"
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
-        seen = of_kills(x.sim.market, looks, [killed])
+        seen = of_kills(x.sim.market, x.looks_of(looks), [killed])
         assert_quotes(stored["quote"], seen)
         bars = assert_bars(stored["bar_1m"], seen)
         assert bars.sure > 0
@@ -144,9 +144,7 @@ async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_
             )
         }
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
-        (tmp_path / "looks").write_text(" ".join(m.isoformat() for m in looks), encoding="utf-8")
-        (tmp_path / "killed").write_text(str(killed), encoding="utf-8")
-        seen = of_kills(x.sim.market, looks, killed)
+        seen = of_kills(x.sim.market, x.looks_of(looks), killed)
         quotes = assert_quotes(stored["quote"], seen)
         bars = assert_bars(stored["bar_1m"], seen)
         ticks = assert_ticks(stored["tick"], x, symbols, day)

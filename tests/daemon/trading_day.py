@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time as clocks
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
-from seen import OF_BARS, OF_QUOTES, Key, Row, Seen, utc
+from seen import OF_BARS, OF_QUOTES, Key, Look, Row, Seen, utc
 
 from mystocks_ingest import control, service
 from mystocks_ingest.market.datasets import DATASETS
@@ -75,16 +76,19 @@ class Exchange:
         await self._set(at, speed)
 
     async def restart(self) -> None:
-        """It starts anew where the clock stands, amid a session; time flies again once it has looked at the market."""
-        await self.start(speed=1.0)
-        await self.looked(await self.sim.clock())
-        now = await self.sim.clock(speed=0)
-        await self._set(now, SPEED)
+        """It starts anew where the clock stands, amid a session; time flies again once it has looked at the market.
+
+        The vendor's package may take as long to load as it does on a busy machine.
+        """
+        await self.start(speed=0)
+        asked = {"do": "run", "name": "quotes"}
+        assert await asyncio.to_thread(control.ask, self.folder / "state", asked, seconds=PATIENCE_SECONDS)
+        await self._set(await self._stand(), SPEED)
 
     async def jump(self, clock: str, day: date | None = None) -> None:
         """It is ``clock`` now; and goes on from there when the service has dealt with what was due until then."""
-        now, moment = await self.sim.clock(speed=0), self.moment(clock, day)
-        await self._set(now, 0)
+        await self._stand()
+        moment = self.moment(clock, day)
         await self._set(moment, 0)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await asyncio.to_thread(self._caught_up, moment):  # noqa: ASYNC110 - in another process
@@ -157,6 +161,19 @@ class Exchange:
         """The moments of the answers about quotes."""
         return (await self.sim.shown()).get("rt_k", [])
 
+    def looks_of(self, moments: Sequence[datetime]) -> list[Look]:
+        """When the service had dealt with the answer of each moment: by the end of that run, or of that life."""
+        runs = [e for e in self.events("job.ended") if e["job"] == "quotes"]
+        spans = sorted(tuple(datetime.fromisoformat(str(e[n])) for n in ("started", "ended")) for e in runs)
+        ends = [*self.ended, max(moments) + timedelta(days=1)]
+        found = [
+            Look(m, next((last for first, last in spans if first <= m <= last), min(e for e in ends if e >= m)))
+            for m in moments
+        ]
+        lines = (f"{look.moment.astimezone(ZONE)} {look.by.astimezone(ZONE)}\n" for look in found)
+        (self.folder / "looks").write_text("".join(lines), encoding="utf-8")  # for whoever asks why a run failed
+        return found
+
     async def stored(self, *names: str) -> dict[str, list[Row]]:
         """All rows of the datasets; no service runs."""
         ours = ("MYSTOCKS_", "TUSHARE_", "REDIS_", "TDENGINE_")
@@ -177,14 +194,26 @@ class Exchange:
         assert process.stdout is not None
         return json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE_SECONDS) or b"null")
 
+    async def _stand(self) -> datetime:
+        """Both clocks stand, and show the same. Neither goes back: the service's stands first, and is set on a little."""
+        await self._tell("stand")
+        now = await self.sim.clock(speed=0)
+        await self._set(now, 0)
+        return now
+
     async def _set(self, moment: datetime, speed: float) -> None:
-        """The vendors' clock first: nobody shows the past to a service that knows the present."""
+        """From here on both have one time, whichever hears of it first: by this machine's monotonic clock."""
+        since = clocks.monotonic()
+        await self.sim.clock(moment, speed, since=since)
+        await self._tell(f"{moment.isoformat()} {speed} {since}")
+
+    async def _tell(self, line: str) -> None:
         process = self._running()
         assert process.stdin is not None
-        await self.sim.clock(moment, 0)
-        process.stdin.write(f"{moment.isoformat()} {speed}\n".encode())
-        assert await self._line() == {"event": "set"}
-        await self.sim.clock(moment, speed)
+        process.stdin.write(f"{line}\n".encode())
+        told = await self._line()
+        assert isinstance(told, dict)
+        assert told["event"] == "set"
 
 
 @asynccontextmanager
@@ -208,7 +237,7 @@ def by_key(rows: Sequence[Row], time_column: str) -> dict[Key, Row]:
     return found
 
 
-def of_kills(market: Market, looks: Sequence[datetime], at: Sequence[int]) -> list[Seen]:
+def of_kills(market: Market, looks: Sequence[Look], at: Sequence[int]) -> list[Seen]:
     """What ``looks`` showed: all of them, and without the last one or two before each kill.
 
     ``at``: how many looks there were at each kill; its last answers may have been on their way, or half dealt with.
@@ -247,7 +276,7 @@ def assert_bars(stored: Sequence[Row], looks: Sequence[Seen]) -> Bars:
     sure = set.intersection(*({k for k, bar in seen.bars.items() if bar.sure} for seen in looks))
     assert ours.keys() - known.keys() == set(), "no trade was seen in that minute"
     lost = sorted(f"{symbol} {at.astimezone(ZONE):%H:%M}" for symbol, at in sure - ours.keys())
-    assert lost == [], "minutes that were seen whole have no bar"
+    assert not lost, f"minutes that were seen whole have no bar: {lost}"
     for key, row in ours.items():
         possible = [{n: getattr(seen.bars[key], n) for n in OF_BARS} for seen in looks if key in seen.bars]
         assert {n: row[n] for n in OF_BARS} in possible, key

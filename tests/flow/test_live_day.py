@@ -292,6 +292,25 @@ async def test_bars_that_could_not_be_stored_are_stored_later(tmp_path: Path, mo
                         for s in symbols for label in ("09:31", "09:32")}  # fmt: skip
 
 
+async def test_the_last_bar_of_a_life_that_ended_at_the_close_is_stored_by_the_next_without_a_look(
+    tmp_path: Path,
+) -> None:
+    async with floor(tmp_path, "tushare") as f:
+        f.collector.memory = tmp_path / "bars.arrow"
+        for clock in ("14:58:50", "14:59:05", "15:00:02"):
+            await f.at(clock)
+            await f.poll()
+        labels = {_time(b["bar_time"]).astimezone(ZONE).strftime("%H:%M") for b in await f.stored("bar_1m")}
+        assert "15:00" not in labels
+        await f.at("21:00:00")
+        given = f.collector
+        await Collector(given.sources, given.ingest, given.now, bars=True, memory=given.memory).flush()
+        last = {str(b["symbol"]): b["close"] for b in await f.stored("bar_1m")
+                if _time(b["bar_time"]).astimezone(ZONE).strftime("%H:%M") == "15:00"}  # fmt: skip
+        assert len(last) > 10
+        assert last == {symbol: minutes(f.sim.market, symbol)["15:00"]["close"] for symbol in last}
+
+
 async def test_polled_trades_are_stored_once_each_with_numbers_that_stay(tmp_path: Path) -> None:
     symbols = (Symbol("600000.SH"), Symbol("000001.SZ"))
     async with floor(tmp_path, "akshare") as f:
