@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from time import monotonic
 
 from mystocks_ingest import __version__
 from mystocks_ingest.daemon.health_datasets import histories, live
@@ -14,10 +15,12 @@ from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.flow.schedule import Memory
 from mystocks_ingest.market import sessions
 from mystocks_ingest.market.calendar import HORIZON_DAYS
+from mystocks_ingest.monitor.channels import LOG
 from mystocks_ingest.monitor.health import Health, Kind, Part, Queue, State
 
 _LAG_SECONDS = 1.0
 _FULL, _TIGHT = 0.95, 0.8
+_MISSED_SECONDS = 3600.0  # so long after the last entry that the monitor log missed somebody should look
 
 
 async def health(daemon: Daemon) -> Health:
@@ -34,6 +37,8 @@ async def health(daemon: Daemon) -> Health:
         _loop(daemon),
         _disk(daemon),
         _calendar(daemon, now),
+        _log(daemon),
+        *_channels(daemon),
     ]
     queues = [
         Queue(table.database_type.store, table.name, *writer.waiting)
@@ -124,3 +129,29 @@ def _calendar(daemon: Daemon, now: datetime) -> Part:
     why = daemon.knowledge.doubt or (f"it ends in {left} days: fetch the next one" if left < HORIZON_DAYS else "")
     state = State.DEGRADED if why else State.FRESH
     return Part("calendar", Kind.CALENDAR, state, why, figures={"days_left": float(left)})
+
+
+def _log(daemon: Daemon) -> Part:
+    """The monitor log: nothing waits for it, and no row depends on it, so it wakes nobody."""
+    seen, missed = daemon.service.log.seen, daemon.service.log.missed
+    lately = bool(missed.lost or missed.refused) and monotonic() - missed.tick < _MISSED_SECONDS
+    why = f"its database is away, {seen.entries} entries wait: {seen.reason}" if seen.reason and seen.entries else ""
+    if lately:
+        why = f"{missed.lost} entries were lost and {missed.refused} refused since the start, the last: {missed.reason}"
+    figures = {
+        "waiting_entries": float(seen.entries),
+        "lost_entries": float(missed.lost),
+        "refused_entries": float(missed.refused),
+        "missed_lately": float(lately),
+    }
+    return Part("log", Kind.LOG, State.DEGRADED if why else State.FRESH, why, figures=figures)
+
+
+def _channels(daemon: Daemon) -> Iterator[Part]:
+    """Where alerts go besides the log: one that takes none is told of by nobody else."""
+    for name, count in (daemon.alerts.counts if daemon.alerts is not None else {}).items():
+        if name == LOG:
+            continue
+        why = f"alerts do not arrive: {count.away}" if count.away else ""
+        figures = {"sent": float(count.sent), "failed": float(count.failed), "dropped": float(count.dropped)}
+        yield Part(name, Kind.CHANNEL, State.DEGRADED if why else State.FRESH, why, figures=figures)

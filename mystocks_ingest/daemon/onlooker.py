@@ -90,6 +90,10 @@ def feed(daemon: Daemon) -> None:
         daemon.spool.most_bytes,
     )
     metrics.quarantined(sum(level.quarantined for level in levels.values()))
+    monitor = daemon.service.log
+    metrics.monitored(monitor.seen.entries, lost=monitor.missed.lost, refused=monitor.missed.refused)
+    for name, count in (daemon.alerts.counts if daemon.alerts is not None else {}).items():
+        metrics.alerted(name, sent=count.sent, failed=count.failed, dropped=count.dropped)
     now = asyncio.get_running_loop().time()
     waiting = {
         tables[target].database_type.store for target, level in levels.items() if level.rows and target in tables

@@ -15,6 +15,7 @@ from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.flow.live import Collector
 from mystocks_ingest.flow.schedule import Clock, Schedule
 from mystocks_ingest.flow.spooled import SpooledSink
+from mystocks_ingest.monitor.alerts import Alerts
 from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.ports import Source
 from mystocks_ingest.service import Service
@@ -54,6 +55,7 @@ class Daemon:
     group: asyncio.TaskGroup | None = None  # of the work, while it goes on
     asked: set[asyncio.Task[None]] = field(default_factory=set)  # jobs that run because somebody asked for them
     stream: StreamConsumer | None = None  # where deliveries by Redis streams are on
+    alerts: Alerts | None = None  # while the work goes on
     http_port: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     lag_seconds: float = 0.0  # the loop's longest delay in the last minute

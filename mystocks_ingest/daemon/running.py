@@ -213,6 +213,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
     for remark in unknown:
         log.warning("monitoring.remarked", remark=remark)
     retention = Retention(kept, daemon.service.log, now=daemon.clock.now)
+    daemon.alerts = alerts
     async with alerts, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(daemon.schedule.run(), name="schedule"),

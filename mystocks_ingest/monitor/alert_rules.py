@@ -32,6 +32,7 @@ class Measure(StrEnum):
     JOB_FAILED = "job_failed"
     PART_DOWN = "part_down"
     ERROR_RATE = "error_rate"
+    LOG_LOSING = "log_losing"
 
 
 Beyond = Literal["above", "at least", "below", "for longer than"]
@@ -93,6 +94,10 @@ METERS: dict[Measure, Meter] = {
     Measure.PART_DOWN: Meter(
         "seconds", "minutes", 120, "for longer than", "critical", _NOW, "a database is away, or a part the service needs is down",
         ("service_down", "database_down", "connection_failure"),
+    ),
+    Measure.LOG_LOSING: Meter(
+        "count", "count", 1, "at least", "warning", _NOW, "the monitor log lost entries within the last hour",
+        ("monitor_log", "log_lost"),
     ),
     Measure.ERROR_RATE: Meter(
         "percent", "ratio", 5, "above", "warning", _WHILE, "the share of failed calls of a database or vendor",

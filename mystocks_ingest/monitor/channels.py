@@ -65,12 +65,15 @@ class Channel(Protocol):
     async def send(self, message: Message) -> None: ...
 
 
+LOG = "log"
+
+
 @dataclass(frozen=True, slots=True)
 class LogChannel:
     """The log of the service itself."""
 
-    name: str = "log"
-    kind: str = "log"
+    name: str = LOG
+    kind: str = LOG
     least: Severity = "info"
 
     async def send(self, message: Message) -> None:

@@ -19,6 +19,12 @@ from mystocks_ingest.monitor.readings import Logged, Reading, readings
 
 SETTLE = timedelta(minutes=2)
 """How long a reading must be good before a recovery is told, at least."""
+_WORDS = {
+    Measure.PART_DOWN: "down",
+    Measure.JOB_FAILED: "failed",
+    Measure.SOURCE_BANNED: "banned",
+    Measure.LOG_LOSING: "losing entries",
+}
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 Key = tuple[str, str]  # a rule's name, and the subject
 
@@ -154,8 +160,8 @@ def _said(rule: Rule, reading: Reading) -> str:
     match rule.measure:
         case Measure.SPOOL_GROWING:
             text = f"{value / 1e6:,.1f} MB wait"
-        case Measure.PART_DOWN | Measure.JOB_FAILED | Measure.SOURCE_BANNED:
-            bad = {Measure.PART_DOWN: "down", Measure.JOB_FAILED: "failed"}.get(rule.measure, "banned")
+        case Measure.PART_DOWN | Measure.JOB_FAILED | Measure.SOURCE_BANNED | Measure.LOG_LOSING:
+            bad = _WORDS[rule.measure]
             text = bad if value else f"not {bad}"
         case _:
             text = f"{amount(rule.measure, value)} (alert {rule.shown()})"

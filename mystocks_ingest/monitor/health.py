@@ -25,6 +25,8 @@ class Kind(StrEnum):
     LOOP = "loop"
     DISK = "disk"
     CALENDAR = "calendar"
+    LOG = "log"
+    CHANNEL = "channel"
 
 
 class State(StrEnum):

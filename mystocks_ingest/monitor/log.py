@@ -31,6 +31,7 @@ from mystocks_ingest.errors import IngestError, Rejected, Unavailable
 from mystocks_ingest.logs import get, redact
 from mystocks_ingest.monitor import entries, tables
 from mystocks_ingest.monitor.entries import Entry
+from mystocks_ingest.monitor.log_values import Initialised, Missed
 from mystocks_ingest.monitor.questions import RECORDED, Question
 from mystocks_ingest.monitor.spool import Spool, SpoolFull
 from mystocks_ingest.monitor.tables import History
@@ -89,14 +90,7 @@ class Waiting:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Initialised:
-    """What ``initialise`` found and did; ``kept`` and ``dropped`` count rows by table."""
-
-    place: str
-    made: tuple[str, ...]
-    kept: Mapping[str, int]
-    dropped: Mapping[str, int]
+_NOTHING = Waiting(0, 0, 0)
 
 
 @dataclass(eq=False, slots=True)
@@ -129,6 +123,8 @@ class MonitorLog:
         self._ready = False  # the store's tables are there
         self._away = ""
         self._lost = 0  # not yet counted in the spool
+        self.missed = Missed()
+        self.seen = _NOTHING  # what ``waiting`` found, seconds ago at most
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     async def __aenter__(self) -> Self:
@@ -205,7 +201,10 @@ class MonitorLog:
         self, *, table: str = "", status: Status | None = None, since: datetime | None = None, limit: int = 100
     ) -> list[Recorded]:
         """The latest, newest first; the spooled ones included. Raises Unavailable when the log cannot be read."""
-        spooled = await self._in_thread(partial(self._spool.waiting_in, tables.OPERATION.name))
+        try:
+            spooled = await self._in_thread(partial(self._spool.waiting_in, tables.OPERATION.name))
+        except OSError as exc:
+            raise Unavailable(f"the monitor log cannot be read: {exc}") from exc
         # a spooled entry may be how one that the database holds ended, so it decides after both are read
         try:
             how = status.value if status is not None else ""
@@ -258,7 +257,10 @@ class MonitorLog:
 
     async def waiting(self) -> Waiting:
         """What is not in the database."""
-        waiting, refused, lost = await self._in_thread(self._spool.counts)
+        try:
+            waiting, refused, lost = await self._in_thread(self._spool.counts)
+        except OSError as exc:
+            return Waiting(0, 0, self._lost, str(exc))
         return Waiting(waiting, refused, lost + self._lost, self._away)
 
     async def settled(self, seconds: float) -> bool:
@@ -310,7 +312,16 @@ class MonitorLog:
         except Exception as exc:  # noqa: BLE001 - whoever told us must not wait for ever, nor fail for our sake
             self._lose(len(told), f"the spool cannot be written: {exc}")
             return False
+        await self._count_lost()
         return True
+
+    async def _count_lost(self) -> None:
+        """Leave the count of what was lost in the spool, now that it can be written."""
+        lost = self._lost
+        if lost:
+            with suppress(OSError):
+                await self._in_thread(partial(self._spool.lose, lost))
+                self._lost -= lost
 
     async def _drain(self) -> None:
         """From the spool into the database, in order, until the end; an outage is waited out."""
@@ -320,6 +331,7 @@ class MonitorLog:
             self._stirred.clear()
             if self._store is not None:
                 rest = self._rest(rest, await self._drained(self._store))
+            self.seen = await self.waiting()
             if last:
                 return
             awaited = self._ended if rest else self._stirred  # new entries do not bring the database back
@@ -369,6 +381,7 @@ class MonitorLog:
             reason = str(exc)
             log.warning("entry.refused", table=entry.table, reason=reason)
             await self._in_thread(partial(self._spool.refuse, place, reason))
+            self.missed.more(reason, refused=1)
             return
         await self._in_thread(partial(self._spool.taken, [place]))
 
@@ -382,6 +395,7 @@ class MonitorLog:
     def _lose(self, number: int, reason: str) -> None:
         log.warning("entries.lost", entries=number, reason=reason)
         self._lost += number
+        self.missed.more(redact(reason), lost=number)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -118,6 +118,19 @@ FAMILIES = (
     Family("mystocks_spool_quarantined_total", "counter", (), "Records of the spool that could not be read."),
     Family("mystocks_job_runs_total", "counter", ("job", "status"), "Runs of a job by how they ended."),
     Family("mystocks_job_seconds", "histogram", ("job",), "How long a run took.", _LONG),
+    Family("mystocks_monitor_waiting_entries", "gauge", (), "Entries of the monitor log that wait for its database."),
+    Family(
+        "mystocks_monitor_missed_entries_total",
+        "counter",
+        ("why",),
+        "Entries that the monitor log will never hold: lost (the disk full, say), or refused by its database.",
+    ),
+    Family(
+        "mystocks_alert_notices_total",
+        "counter",
+        ("channel", "outcome"),
+        "Notices of alerts: sent, or dropped because too many waited or for too long; failed counts attempts.",
+    ),
     Family("mystocks_loop_lag_seconds", "histogram", (), "How late the event loop wakes a sleeper.", _LAG),
     Family("mystocks_http_requests_total", "counter", ("route", "method", "status"), "Answers of the HTTP service."),
     Family("mystocks_http_seconds", "histogram", ("route",), "How long they took.", _FAST),
@@ -300,6 +313,17 @@ class Metrics:
     def ran(self, job: str, status: str, seconds: float) -> None:
         self._counters["mystocks_job_runs_total"].labels(job, status).inc()
         self._histograms["mystocks_job_seconds"].labels(job).observe(max(seconds, 0.0))
+
+    def monitored(self, waiting: int, *, lost: int, refused: int) -> None:
+        """How the monitor log fares; what it lost and had refused since the start, in all."""
+        self._gauges["mystocks_monitor_waiting_entries"].set(waiting)
+        self._reached("mystocks_monitor_missed_entries_total", ("lost",), lost)
+        self._reached("mystocks_monitor_missed_entries_total", ("refused",), refused)
+
+    def alerted(self, channel: str, *, sent: int, failed: int, dropped: int) -> None:
+        """What became of a channel's notices since the start, in all."""
+        for outcome, total in (("sent", sent), ("failed", failed), ("dropped", dropped)):
+            self._reached("mystocks_alert_notices_total", (channel, outcome), total)
 
     def lagged(self, seconds: float) -> None:
         self._histograms["mystocks_loop_lag_seconds"].observe(max(seconds, 0.0))

@@ -14,6 +14,7 @@ The figures of a part that are read here, by its kind (those that are absent are
 | spool | ``waiting_bytes`` | what waits |
 | disk | ``used_percent`` | of the disk |
 | calendar | ``days_left`` | until it ends |
+| log | ``missed_lately`` | 1 for an hour after the monitor log lost an entry |
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def _of(part: Part) -> Iterator[Reading]:
             yield reading(Measure.CALENDAR_ENDING, "days_left")
         case Kind.JOB:
             yield Reading(Measure.JOB_FAILED, subject, float(part.state is not State.FRESH), part.reason)
-        case Kind.LOOP:
+        case Kind.LOG:
+            yield reading(Measure.LOG_LOSING, "missed_lately")
+        case Kind.LOOP | Kind.CHANNEL:
             pass
     if part.page or part.kind is Kind.SINK:  # a database that is away is told long before it pages
         down = float(part.state is State.DOWN)

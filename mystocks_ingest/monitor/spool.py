@@ -7,8 +7,8 @@ the worst that a kill does is to send it twice, which the database notices by it
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -51,13 +51,14 @@ class Spool:
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Durable on return, all or none; an entry that waits already is left as it is. Raises SpoolFull, OSError."""
-        try:
-            self._put(entries)
-        except sqlite3.OperationalError as exc:
-            raise OSError(f"{self.path.name}: {exc}") from exc  # the disk is full, or may not be written to
-        except sqlite3.DatabaseError as exc:
-            self._moved_away(exc)
-            self._put(entries)
+        with self._usable():
+            try:
+                self._put(entries)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as exc:
+                self._moved_away(exc)
+                self._put(entries)
 
     def _put(self, entries: Sequence[Entry]) -> None:
         db = self._opened()
@@ -72,22 +73,24 @@ class Spool:
             )
 
     def oldest(self, limit: int) -> list[tuple[int, Entry]]:
-        """Entries in the order they came, each with its place in the queue."""
+        """Entries in the order they came, each with its place in the queue. Raises OSError, as all that reads here."""
         if self._db is None and not self.path.exists():
             return []
-        rows = self._opened().execute(
-            "SELECT seq, id, revision, log_table, content FROM entry ORDER BY seq LIMIT ?", [limit]
-        )
-        return [(seq, Entry.loads(*rest)) for seq, *rest in rows]
+        with self._usable():
+            rows = self._opened().execute(
+                "SELECT seq, id, revision, log_table, content FROM entry ORDER BY seq LIMIT ?", [limit]
+            )
+            return [(seq, Entry.loads(*rest)) for seq, *rest in rows]
 
     def waiting_in(self, table: str) -> list[Entry]:
         """Those meant for ``table``, in the order they came."""
         if self._db is None and not self.path.exists():
             return []
-        rows = self._opened().execute(
-            "SELECT id, revision, log_table, content FROM entry WHERE log_table = ? ORDER BY seq", [table]
-        )
-        return [Entry.loads(*row) for row in rows]
+        with self._usable():
+            rows = self._opened().execute(
+                "SELECT id, revision, log_table, content FROM entry WHERE log_table = ? ORDER BY seq", [table]
+            )
+            return [Entry.loads(*row) for row in rows]
 
     def taken(self, places: Iterable[int]) -> None:
         """The database holds these entries."""
@@ -109,14 +112,7 @@ class Spool:
 
     def lose(self, number: int) -> None:
         """Count entries that could not be kept. Raises OSError where not even that can be written."""
-        try:
-            self._lose(number)
-        except sqlite3.Error as exc:
-            raise OSError(f"{self.path.name}: {exc}") from exc
-
-    def _lose(self, number: int) -> None:
-        db = self._opened()
-        with db:
+        with self._usable(), self._opened() as db:
             db.execute("BEGIN IMMEDIATE")
             db.execute(
                 "INSERT INTO counted VALUES ('lost', ?) ON CONFLICT (name) DO UPDATE SET number = number + excluded.number",
@@ -127,12 +123,21 @@ class Spool:
         """How many entries wait, were set aside, and were lost."""
         if self._db is None and not self.path.exists():
             return 0, 0, 0
-        row = self._opened().execute(
-            "SELECT (SELECT count(*) FROM entry), (SELECT count(*) FROM refused), "
-            "coalesce((SELECT number FROM counted WHERE name = 'lost'), 0)"
-        )
-        waiting, refused, lost = row.fetchone()
-        return waiting, refused, lost
+        with self._usable():
+            row = self._opened().execute(
+                "SELECT (SELECT count(*) FROM entry), (SELECT count(*) FROM refused), "
+                "coalesce((SELECT number FROM counted WHERE name = 'lost'), 0)"
+            )
+            waiting, refused, lost = row.fetchone()
+            return waiting, refused, lost
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """SQLite's errors as OSError: the disk is full, the file may not be opened."""
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise OSError(f"{self.path.name}: {exc}") from exc
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from daemon_inside import Hook, Inside, alerting, hook, inside, true
 from daemon_place import DAILY, QUOTES, Place
 from servers.redis import PASSWORD, Redis
 
+from mystocks_ingest.daemon import health
 from mystocks_ingest.errors import IngestError
 from mystocks_ingest.market.calendar import Calendar
 from mystocks_ingest.market.datasets import CALENDAR, QUOTE
@@ -23,7 +26,8 @@ from mystocks_ingest.market.frames import Window
 from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.monitor.alert_rules import Measure
 from mystocks_ingest.monitor.alerts import Alerts
-from mystocks_ingest.ports import Doing, Operation, Query, Status
+from mystocks_ingest.monitor.spool import FILE
+from mystocks_ingest.ports import Doing, Operation, Query, Status, Validation
 from mystocks_ingest.schema.tables import Database
 from mystocks_ingest.sim.server import SimConfig, running
 
@@ -212,6 +216,53 @@ async def test_a_database_that_is_away_is_told_as_down_failing_slow_and_with_row
         assert (back.state, back.reason) == ("fresh", "")
 
 
+async def test_entries_that_the_monitor_log_loses_and_a_channel_that_is_away_are_in_health_and_the_metrics(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.jobs(DAILY)
+    (place.state / FILE).mkdir(parents=True)  # so that its spool cannot be written
+    away = {"MYSTOCKS_ALERT_URLS": "json://127.0.0.1:9/a-secret-path-1234567890"}
+    async with hook() as web, inside(place, datetime.fromisoformat(place.at("04:00:00")), **away) as service:
+
+        async def unreachable() -> bool:
+            channel = await service.part("channel", "webhook 1")
+            return channel is not None and channel.state == "degraded"
+
+        await true(unreachable)  # the service tells of it by itself, and nobody hears
+        _, said = await service.ask("/health")
+        (channel,) = said["parts"]["channel"]
+        assert channel["reason"].startswith("alerts do not arrive: webhook 1: ")
+        assert "secret-path" not in str(said)
+        part = await service.part("log", "log")
+        assert part is not None
+        assert part.state == "degraded"
+        assert "entries were lost" in part.reason
+        lost = part.figures["lost_entries"]
+        assert lost > 0
+        async with alerting(service, web) as alerts:
+            await fires(alerts, service, web, "log_losing", minutes=1)
+            assert f"losing entries: {lost:.0f} entries were lost" in web.told("log_losing")[0]
+            text = (await asyncio.to_thread(_page, service)).decode()
+            assert f'mystocks_monitor_missed_entries_total{{why="lost"}} {lost}' in text
+            assert 'mystocks_alert_notices_total{channel="webhook 1",outcome="failed"} ' in text
+            assert (await service.ask("/health/ready"))[0] == 200
+            (place.state / FILE).rmdir()
+            log = service.daemon.service.log
+            await log.validated([Validation(Database.MYSQL, "db", "t", service.clock.now())])
+            assert await log.settled(30)
+            assert (await log.waiting()).lost == lost, "the count is on the disk now"
+            monkeypatch.setattr(health, "monotonic", lambda: monotonic() + 3601)
+            await recovers(alerts, service, web, "log_losing", minutes=3)
+            part = await service.part("log", "log")
+            assert part is not None
+            assert (part.state, part.reason) == ("fresh", "")
+
+
+def _page(service: Inside) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{service.daemon.http_port}/metrics", timeout=30) as answer:
+        return bytes(answer.read())
+
+
 def _query(day: date) -> Query:
     return Query(window=Window(day, day + timedelta(days=1)))
 
@@ -219,6 +270,6 @@ def _query(day: date) -> Query:
 def test_all_rules_of_the_operations_page_are_fired_by_these_tests() -> None:
     fired = {
         "data_freshness", "checkpoint_stuck", "job_failed", "disk_usage", "source_banned", "table_creation_failure",
-        "calendar_ending", "part_down", "slow_query", "error_rate", "spool_growing",
+        "calendar_ending", "part_down", "slow_query", "error_rate", "spool_growing", "log_losing",
     }  # fmt: skip
     assert {m.value for m in Measure} == fired

@@ -25,6 +25,8 @@ STILL = {
     "mystocks_checkpoint_late_seconds": "likewise",
     "mystocks_spool_dropped_rows_total": "the spool is not full",
     "mystocks_spool_quarantined_total": "no record of it is damaged",
+    "mystocks_monitor_waiting_entries": "its database does not go away",
+    "mystocks_monitor_missed_entries_total": "likewise",
     "database_backup_size_bytes": "the service makes no backups",
 }
 NO_SAMPLE = {"mystocks_spool_dropped_rows_total", "database_backup_size_bytes"}

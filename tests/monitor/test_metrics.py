@@ -75,6 +75,8 @@ def test_every_method_tells_and_every_family_is_reached_by_one() -> None:
     metrics.dropped("redis", "quotes", 1)
     metrics.quarantined(1)
     metrics.ran("close", "complete", 60)
+    metrics.monitored(3, lost=1, refused=0)
+    metrics.alerted("slack 1", sent=2, failed=1, dropped=0)
     metrics.lagged(0.001)
     metrics.answered("/health", "GET", 200, 0.001)
     metrics.asked("redis", "write", 0.01)

@@ -48,9 +48,8 @@ def structure(at: datetime, word: str, status: Status) -> list[Entry]:
 
 async def test_what_is_older_goes_with_all_that_hangs_on_it_and_the_structures_history_stays(place: Place) -> None:
     async with place.log() as log:
-        for n in range(5):
-            await log.record([*told(OLD, f"old{n}"), *structure(OLD, f"failed{n}", Status.FAILED)])
-        await log.record(told(RECENT, "recent"))
+        old = [e for n in range(5) for e in (*told(OLD, f"old{n}"), *structure(OLD, f"failed{n}", Status.FAILED))]
+        assert await log.record([*old, *told(RECENT, "recent")])
         await settled(log)
         pruning = Retention(terms(Monitoring())[0], log, now=lambda: NOON, limits=SMALL)
         assert await pruning.once() == 5 * 4 + 5 + 5 * 2  # v, its operation, backfill and run; letters; what failed
@@ -109,8 +108,7 @@ async def test_rows_of_another_program_stay(on_mariadb: Place) -> None:
 
 async def test_an_entry_that_comes_while_old_ones_go_is_kept_and_one_told_again_is_written_once(place: Place) -> None:
     async with place.log() as log:
-        for n in range(30):
-            await log.record(told(OLD, f"old{n}"))
+        assert await log.record([e for n in range(30) for e in told(OLD, f"old{n}")])
         await settled(log)
         pruning = asyncio.create_task(Retention(terms(Monitoring())[0], log, now=lambda: NOON, limits=SMALL).once())
         for n in range(10):
