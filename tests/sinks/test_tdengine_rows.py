@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -138,9 +139,16 @@ def test_a_slice_ends_within_a_table_and_no_row_is_lost() -> None:
     assert all(p.cuts[0] == 0 and p.cuts[-1] == p.rows.num_rows for p in parts)
 
 
-def test_one_table_gets_at_most_32767_rows_in_a_bind() -> None:
-    (part,) = sliced(rows(["600000.SH"] * 40_000))
-    assert [b - a for a, b in zip(part.cuts, part.cuts[1:], strict=False)] == [TABLE_ROWS, 40_000 - TABLE_ROWS]
+def test_one_table_gets_at_most_32767_rows_in_a_bind_and_is_named_once() -> None:
+    symbols = ["000001.SZ"] * 100 + ["600000.SH"] * 70_000 + ["600001.SH"] * 100
+    parts = sliced(rows(symbols, seq=list(range(70_200))))
+    assert sum(p.rows.num_rows for p in parts) == 70_200
+    for part in parts:
+        assert part.cuts[0] == 0
+        assert part.cuts[-1] == part.rows.num_rows
+        assert len(set(part.names)) == len(part.names) == len(part.cuts) - 1
+        assert max(b - a for a, b in itertools.pairwise(part.cuts)) <= TABLE_ROWS
+    assert [v for p in parts for v in p.rows["seq"].to_pylist()] == list(range(70_200)), "in their order, each once"
 
 
 def test_the_last_rows_attributes_stand_for_the_sub_table() -> None:

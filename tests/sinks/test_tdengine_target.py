@@ -354,6 +354,16 @@ async def test_a_missing_right_is_named_with_its_grant(running: Server, name: st
         running.clear()
 
 
+async def test_a_server_too_old_for_decimals_is_told_with_the_remedy(running: Server, name: str) -> None:
+    async with connected(running) as database:
+        target = TDengineTarget(database, [ticks(name)], patience=QUICK)
+        await ensured(target, [ticks(name)])
+        running.fault("error", action="query", sql="DECIMAL", code=0x2600, message='syntax error near "decimal(18, 4)"')
+        with pytest.raises(ConfigError, match=r"before 3\.3\.6 TDengine has no DECIMAL: make the column DOUBLE"):
+            await ensured(target, [alone(name)])
+        running.clear()
+
+
 async def test_a_lock_that_may_not_be_made_is_told_with_its_grant() -> None:
     with TaosServer() as bare:  # nobody has changed anything here yet
         bare.fault("error", action="query", sql="CREATE DATABASE", code=0x0303, message="Insufficient privilege")

@@ -74,13 +74,17 @@ def prepared(made: Shape, rows: pa.RecordBatch, bounds: Bounds) -> pa.RecordBatc
 
 
 def slices(made: Shape, rows: pa.RecordBatch, *, step: int = BATCH_ROWS) -> Iterator[Slice]:
-    """``rows`` (as ``prepared`` made them) grouped by sub table, in parts of at most ``step`` rows."""
+    """``rows`` (as ``prepared`` made them) grouped by sub table, in parts of at most ``step`` rows.
+
+    No part has more than ``TABLE_ROWS`` of one table, however many times it would be named.
+    """
     codes, order = _grouped(rows, made.key_tags)
     if order is not None:
         rows, codes = rows.take(pa.array(order)), codes[order]
     tags = [t.name for t in made.tags if t.name in rows.schema.names]
     values = rows.select([n for n in rows.schema.names if n not in tags])
-    for start in range(0, rows.num_rows, step):
+    start = 0
+    while start < rows.num_rows:
         part = codes[start : start + step]
         changes = (np.flatnonzero(part[1:] != part[:-1]) + 1).tolist()
         cuts = _short_enough([0, *changes, len(part)])
@@ -90,14 +94,16 @@ def slices(made: Shape, rows: pa.RecordBatch, *, step: int = BATCH_ROWS) -> Iter
         names: list[str | None] = [None] * (len(cuts) - 1)
         if tags:
             names = [sub_table(made.table.name, *parts) for parts in zip(*key, strict=True)]
-        yield Slice(values.slice(start, step), cuts, names, [list(t) for t in zip(*held, strict=True)])
+        yield Slice(values.slice(start, cuts[-1]), cuts, names, [list(t) for t in zip(*held, strict=True)])
+        start += cuts[-1]
 
 
 def _short_enough(cuts: list[int]) -> list[int]:
+    """The cuts up to the first table that has too many rows, of which as many as one bind takes."""
     found = [0]
     for cut in cuts[1:]:
-        while cut - found[-1] > TABLE_ROWS:
-            found.append(found[-1] + TABLE_ROWS)
+        if cut - found[-1] > TABLE_ROWS:
+            return [*found, found[-1] + TABLE_ROWS]
         found.append(cut)
     return found
 

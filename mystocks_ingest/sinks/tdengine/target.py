@@ -11,12 +11,13 @@ from mystocks_ingest.schema.tables import Table
 from mystocks_ingest.sinks.tdengine import lock
 from mystocks_ingest.sinks.tdengine.database import TDengineDatabase
 from mystocks_ingest.sinks.tdengine.dialect import Place, TDengineDialect, minutes
-from mystocks_ingest.sinks.tdengine.faults import Denied
+from mystocks_ingest.sinks.tdengine.faults import Denied, Refused
 from mystocks_ingest.sinks.tdengine.names import literal, quoted
 from mystocks_ingest.sinks.tdengine.shape import PRECISIONS
 from mystocks_ingest.sinks.tdengine.spelling import Described
 
 _SYSTEM = frozenset({"information_schema", "performance_schema", lock.DATABASE})
+_SYNTAX = 0x2600
 
 
 class TDengineTarget:
@@ -83,6 +84,10 @@ class TDengineTarget:
             user = self._database.options.user
             grant = f"GRANT WRITE ON {quoted(database)}.* TO {user}" if database else f"ALTER USER {user} CREATEDB 1"
             raise ConfigError(f"{exc}; as root: {grant}") from exc
+        except Refused as exc:
+            if exc.code == _SYNTAX and "DECIMAL(" in statement:
+                raise ConfigError(f"{exc}: before 3.3.6 TDengine has no DECIMAL: make the column DOUBLE") from exc
+            raise
 
     async def count(self, table: TableShape) -> int:
         found = await self._database.query(f"SELECT COUNT(*) FROM {quoted(table.database, table.name)}")  # noqa: S608 - quoted

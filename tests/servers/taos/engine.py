@@ -385,11 +385,13 @@ class Engine:
     def check(self, prepared: Prepared, bound: list[Bound]) -> None:
         """What the server refuses at bind or execute before any row is stored."""
         columns = [f.column for f in prepared.fields if f.role == 1]
+        counted: Counter[str | None] = Counter()  # a table that a bind names twice is one table
         for rows in bound:
+            counted[rows.table] += rows.rows
             if rows.table is not None and "." in rows.table.strip("`"):
                 raise TaosError(0x0388, "Database not exist")
-            if rows.rows > ROWS_PER_TABLE:
-                raise TaosError(0x0236, f"Too many rows for one table: {rows.rows}")
+            if counted[rows.table] > ROWS_PER_TABLE:
+                raise TaosError(0x0236, f"Too many rows for one table: {counted[rows.table]}")
             for column, kind, values in zip(columns, rows.kinds, rows.columns, strict=True):
                 same = kind == column.kind or (kind in DECIMALS and column.kind in DECIMALS)
                 if not same or len(values.nulls) != rows.rows:
