@@ -25,6 +25,7 @@ STILL = {
     "mystocks_checkpoint_late_seconds": "likewise",
     "mystocks_spool_dropped_rows_total": "the spool is not full",
     "mystocks_spool_quarantined_total": "no record of it is damaged",
+    "mystocks_alert_notices_total": "what fires is over too soon to be told",
     "mystocks_monitor_waiting_entries": "its database does not go away",
     "mystocks_monitor_missed_entries_total": "likewise",
     "database_backup_size_bytes": "the service makes no backups",
