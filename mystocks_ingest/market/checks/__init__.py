@@ -6,7 +6,7 @@ doubtful row that is stored can be compared and repaired later. ``Rule`` lists e
 
 from __future__ import annotations
 
-from mystocks_ingest.market.checks import bars, quality, records, rows
+from mystocks_ingest.market.checks import bars, quality, records, rows, trading
 from mystocks_ingest.market.checks.verdict import Checked, Context, Quality, Refused, Rule, Verdict
 from mystocks_ingest.market.frames import Frame
 
@@ -44,6 +44,10 @@ def check(frame: Frame, context: Context) -> Checked:
         records.check_factor(keyed, context, verdict)
     elif name == "limit_price":
         records.check_limit_price(keyed, verdict)
+    elif name == "order":
+        trading.check_order(keyed, verdict)
+    elif name == "fill":
+        trading.check_fill(keyed, context, verdict)
     elif name == "instrument":
         records.check_instrument(keyed, verdict)
     elif name == "calendar" and days is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import time
+from datetime import time, timedelta
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,10 @@ _NEVER = np.datetime64("NaT", "D")
 # Besides the market data: derived once a session, or dated by one. A factor or a report has days of its own.
 _DAILY = frozenset({"daily_basic", "limit_price"})
 _ON_SESSIONS = frozenset({"suspension"})
+_HAPPENED = frozenset({Category.MARKET, Category.TRANSACTION})
+AHEAD = timedelta(
+    hours=4
+)  # of the service's clock, which may be set wrong by hours; less than Shanghai is ahead of UTC
 _BY_RECEIPT = frozenset({"quote", "depth"})  # a snapshot fetched on Sunday is stamped with Sunday
 
 
@@ -80,7 +84,7 @@ class Keyed:
 
     def days(self) -> Days | None:
         """The session of each row, NaT for null; None for a dataset outside time."""
-        column = self._time()
+        column = self.column_of_time()
         if column is None:
             return None
         if pa.types.is_date32(column.type):
@@ -96,7 +100,8 @@ class Keyed:
         """Milliseconds since Shanghai's midnight, of a dataset placed by the moment."""
         return _milliseconds(self.frame.rows.column(self.frame.dataset.time)) % _DAY_MS
 
-    def _time(self) -> pa.Array | None:
+    def column_of_time(self) -> pa.Array | None:
+        """The column that places a row in time; None for a dataset outside time."""
         name = self.frame.dataset.time
         column = None if name is None else self.frame.rows.column(name)
         placed = column is not None and (pa.types.is_date32(column.type) or pa.types.is_timestamp(column.type))
@@ -189,6 +194,7 @@ def unique_keys(keyed: Keyed, verdict: Verdict) -> None:
 def in_time(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> None:
     """Not in the future, on a session, within the instrument's life."""
     dataset = keyed.frame.dataset
+    _not_ahead(keyed, context, verdict)
     traded = dataset.interval not in ("1w", "1mo") and (dataset.category is Category.MARKET or dataset.name in _DAILY)
     if not (traded or dataset.name in _ON_SESSIONS):
         return
@@ -205,6 +211,23 @@ def in_time(keyed: Keyed, days: Days, context: Context, verdict: Verdict) -> Non
         )
     if traded and context.instruments is not None and len(keyed.symbols):
         _in_its_life(keyed, days, context.instruments, kinds(keyed, context), verdict)
+
+
+def _not_ahead(keyed: Keyed, context: Context, verdict: Verdict) -> None:
+    """No moment that is still to come: it would stand as the latest until then. A signal may be for tomorrow."""
+    column = keyed.column_of_time()
+    if column is None or not pa.types.is_timestamp(column.type) or keyed.frame.dataset.category not in _HAPPENED:
+        return
+    limit = pa.scalar(context.now + AHEAD, column.type)
+    verdict.refuse(
+        Rule.IN_THE_FUTURE,
+        pc.fill_null(pc.greater(column, limit), False).to_numpy(zero_copy_only=False),
+        lambda rows: (
+            f"{column[int(r)].as_py():%Y-%m-%d %H:%M:%S%z} lies {AHEAD.seconds // 3600} hours and more after now, "
+            f"{context.now:%Y-%m-%d %H:%M:%S%z}: is its zone right?"
+            for r in rows
+        ),
+    )
 
 
 def _closed(days: Days, calendar: Calendar | None) -> Mask:
