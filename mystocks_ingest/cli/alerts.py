@@ -79,7 +79,7 @@ def list_(*, json: bool) -> None:
     table(
         ("rule", "alerts when", "condition", "severity", "for at least", "again after", "fires now"),
         [
-            (s.rule, s.alerts_when, s.condition, s.severity, duration(s.held_seconds), duration(s.reminder_seconds),
+            (s.rule, s.alerts_when, s.condition, s.severity, _held(s.held_seconds), duration(s.reminder_seconds),
              "\n".join(s.firing) or ("" if s.measured or ago is None else "not measured at present"))
             for s in shown
         ],
@@ -109,6 +109,10 @@ def test(channel: str | None, *, json: bool) -> int:
     else:
         table(("channel", "", "what it said"), [(s.channel, "sent" if s.arrived else "failed", s.said) for s in sent])
     return 0 if all(s.arrived for s in sent) else 3
+
+
+def _held(seconds: float) -> str:
+    return duration(seconds) if seconds else "at once"
 
 
 def _setup() -> AlertSetup:

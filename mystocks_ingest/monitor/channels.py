@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.logs import REDACTED, get, hide, redact
 from mystocks_ingest.monitor.alert_rules import SEVERITIES, Severity
+from mystocks_ingest.monitor.robots import answers_of, refusal
 from mystocks_ingest.schema.document.values import Channel as ChannelEntry
 
 log = get("alerts")
@@ -35,6 +36,8 @@ _KINDS = {
 _VENDORS = {"hooks.slack.com": "slack", "qyapi.weixin.qq.com": "wecom"}  # apprise knows these as they are
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://\S+$", re.IGNORECASE)
 _APART = re.compile(r"[\s;]+|,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")  # a comma may also stand inside an address
+_ROBOTS = frozenset({"dingtalk", "wecom", "feishu"})
+_CAUSE = re.compile(r"\[Errno -?\d+\] [\w ,-]+|[\w ]*timed out|certificate verify failed[\w :,-]*")
 _TYPES = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}
 
 
@@ -115,7 +118,10 @@ class AppriseChannel:
                     "https://appriseit.com/services/"
                 )
             kind = apprise.NotifyType("success" if message.over else _TYPES[message.severity])
-            arrived = plugin.notify(title=message.title, body=message.body, notify_type=kind)
+            with answers_of(plugin) as answers:
+                arrived = plugin.notify(title=message.title, body=message.body, notify_type=kind)
+        if arrived and self.kind in _ROBOTS:
+            return self._clean("; ".join(filter(None, map(refusal, answers))))
         return "" if arrived else self._clean("; ".join(said)) or "it was not taken"
 
     def _clean(self, text: str) -> str:
@@ -160,10 +166,15 @@ def _overheard() -> Iterator[list[str]]:
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == me:
+            if record.thread != me:
+                return
+            if record.levelno >= logging.WARNING:
                 said.append(record.getMessage())
+            elif "xception" in record.getMessage():  # why there is no connection; the rest may hold the address
+                said.extend(_CAUSE.findall(record.getMessage())[-1:])
 
-    ear, voice = Ear(logging.WARNING), logging.getLogger("apprise")
+    ear, voice = Ear(logging.DEBUG), logging.getLogger("apprise")
+    voice.setLevel(logging.DEBUG)
     voice.propagate = False
     voice.addHandler(ear)
     try:
