@@ -55,6 +55,7 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None, answers: Answ
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # a redirect would name the address that the client states
     )
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -62,7 +63,7 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None, answers: Answ
         return JSONResponse(await asyncio.to_thread(app.openapi))  # made at first use, which takes a while
 
     app.include_router(wellbeing.router(desk), responses=_documented(429, 503))
-    guarded: list[object] = [Depends(_BEARER)]
+    guarded: list[object] = [Depends(_BEARER), Depends(_known_parameters)]
     for part in (questions.router(desk, limits), deliveries.router(desk, limits, answers)):
         app.include_router(
             part,
@@ -75,6 +76,16 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None, answers: Answ
         app.add_exception_handler(refused, _malformed)
     app.add_exception_handler(Exception, _defect)
     return Gate(app, tokens=tokens, limits=limits, metrics=desk.metrics)
+
+
+async def _known_parameters(request: Request) -> None:
+    """``symbol`` in place of ``symbols`` would be answered with the whole market."""
+    route = request.scope["route"]
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            raise Refusal(422, f"no parameter {name[:60]!a} here; {there}")
 
 
 async def _ours(_: Request, exc: Exception) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
@@ -17,7 +18,7 @@ from mystocks_ingest.web import delivery
 from mystocks_ingest.web.delivery import Form
 from mystocks_ingest.web.desk import Desk
 from mystocks_ingest.web.limits import Limits
-from mystocks_ingest.web.refusals import Refusal
+from mystocks_ingest.web.refusals import Refusal, after
 from mystocks_ingest.web.repeats import Answers, Forgetful, Repeats
 
 log = get("ingest")
@@ -41,12 +42,13 @@ def router(desk: Desk, limits: Limits, answers: Answers | None = None) -> APIRou
     """One route a dataset, so that the description says what each one takes. ``answers`` are those given before."""
     routes = APIRouter(prefix="/api/v1", tags=["ingest"])
     repeats = Repeats(answers if answers is not None else Forgetful())
+    large = asyncio.Semaphore(limits.large_bodies_at_once)
     for wanted in delivery.deliverable():
         form = delivery.form(wanted, desk.tables)
         schema = delivery.body_schema(form, limits.delivered_rows)
         routes.add_api_route(
             f"/ingest/{wanted.name}",
-            _taking(form, desk, limits, repeats),
+            _taking(form, desk, limits, repeats, large),
             methods=["POST"],
             name=f"ingest_{wanted.name}",
             summary=f"Deliver rows of {wanted.name}",
@@ -63,13 +65,23 @@ def router(desk: Desk, limits: Limits, answers: Answers | None = None) -> APIRou
     return routes
 
 
-def _taking(form: Form, desk: Desk, limits: Limits, repeats: Repeats) -> Callable[..., Awaitable[Response]]:
+def _taking(
+    form: Form, desk: Desk, limits: Limits, repeats: Repeats, large: asyncio.Semaphore
+) -> Callable[..., Awaitable[Response]]:
     wanted = form.wanted
 
     async def take(request: Request, source: Sender = "client", key: Key = "") -> Response:
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if kind != "application/json" or request.headers.get("content-encoding", "identity") != "identity":
-            raise Refusal(415, "rows are delivered as application/json, not compressed")
+        coding = request.headers.get("content-encoding", "identity").lower()
+        if kind != "application/json" or coding != "identity":
+            raise Refusal(415, "rows are delivered with Content-Type: application/json, and not compressed")
+        async with AsyncExitStack() as stack:
+            stated = _stated(request)
+            if stated is None or limits.large_body_bytes <= stated <= limits.body_bytes:
+                await stack.enter_async_context(_turn(large, limits))
+            return await carried_out(request, source, key)
+
+    async def carried_out(request: Request, source: str, key: str) -> Response:
         body = await _body(request, limits)
         owner = str(request.scope.get("owner", ""))
         async with repeats.of((owner, wanted.name), key, source.encode() + b"\0" + body) as known:
@@ -109,11 +121,30 @@ def _told(wanted: Dataset, taken: Taken, sent: int) -> tuple[int, dict[str, obje
     return 200, body
 
 
+def _stated(request: Request) -> int | None:
+    """The body's length, as its head says."""
+    stated = request.headers.get("content-length", "")
+    return int(stated[:20]) if stated.isdecimal() else None
+
+
+@asynccontextmanager
+async def _turn(places: asyncio.Semaphore, limits: Limits) -> AsyncIterator[None]:
+    """One of the places, as soon as there is one; nothing of the body is read before, so that the sender waits."""
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            await places.acquire()
+    except TimeoutError:
+        raise Refusal(503, "too many large deliveries are under way; come again", headers=after(5)) from None
+    try:
+        yield
+    finally:
+        places.release()
+
+
 async def _body(request: Request, limits: Limits) -> bytes:
     """Read while it is small enough and comes fast enough."""
-    stated = request.headers.get("content-length", "")
-    most = limits.body_bytes
-    if stated.isdecimal() and int(stated[:20]) > most:
+    stated, most = _stated(request), limits.body_bytes
+    if stated is not None and stated > most:
         raise Refusal(413, f"the body is larger than {most:,} bytes", headers={"Connection": "close"})
     pieces, size = [], 0
     try:

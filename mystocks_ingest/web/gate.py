@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections import Counter
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mystocks_ingest.logs import get
 from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.web.limits import Allowance, Limits
-from mystocks_ingest.web.refusals import after, error
+from mystocks_ingest.web.refusals import after, error, whole
 from mystocks_ingest.web.tokens import Tokens
 
 log = get("http")
@@ -33,12 +34,16 @@ class Gate:
         self._app = app
         self._tokens = tokens
         self._metrics = metrics
+        self._at_once = limits.requests_at_once
+        self._under_way: Counter[str] = Counter()  # by the token's owner
         self._requests = Allowance(limits.requests_per_second, limits.burst)
         self._strangers = Allowance(limits.wrong_tokens / 60.0, limits.wrong_tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        if scope["method"] == "HEAD" and scope["path"] in OPEN:  # pollers may ask so; the server leaves the body out
+            scope = {**scope, "method": "GET"}
         began = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
@@ -56,8 +61,12 @@ class Gate:
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request=request_id):
+            owner = None
             try:
                 refused = self._refused(scope, headers)
+                if refused is None:
+                    owner = str(scope.get("owner", ""))
+                    self._under_way[owner] += 1
                 await (self._app if refused is None else refused)(scope, receive, answering)
             except Exception:
                 log.exception("request.failed", method=scope["method"], path=scope["path"])
@@ -66,6 +75,8 @@ class Gate:
                         scope, receive, answering
                     )
             finally:
+                if owner is not None:
+                    self._under_way[owner] -= 1
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 route = str(getattr(scope.get("route"), "path", "other"))
                 self._metrics.answered(route, method, status, time.perf_counter() - began)
@@ -74,7 +85,9 @@ class Gate:
         client = scope.get("client")
         address = str(client[0]) if client else "?"
         if scope["path"] in OPEN:
-            return self._too_often(f"open {address}")
+            return self._too_often(
+                f"open {scope['path']} {address}"
+            )  # each path by itself: /health/live is asked often
         if not self._tokens:
             return error(401, "no token is set up: put the SHA-256 of one into MYSTOCKS_HTTP_TOKENS", _BEARER)
         scheme, _, presented = headers.get("authorization", "").partition(" ")
@@ -82,14 +95,20 @@ class Gate:
         if owner is None:
             wait = self._strangers.wait(address)
             if wait:
-                return error(429, f"too many requests without a valid token; come again in {wait:.0f} s", after(wait))
+                return error(
+                    429, f"too many requests without a valid token; come again in {whole(wait)} s", after(wait)
+                )
             return error(401, "this needs a token: send `Authorization: Bearer TOKEN`", _BEARER)
         scope["owner"] = owner
+        if self._under_way[owner] >= self._at_once:
+            return error(
+                429, f"{self._at_once} requests with this token are under way; wait for their answers", after(1)
+            )
         return self._too_often(f"token {owner}")
 
     def _too_often(self, client: str) -> Response | None:
         wait = self._requests.wait(client)
-        return error(429, f"too many requests; come again in {wait:.1f} s", after(wait)) if wait else None
+        return error(429, f"too many requests; come again in {whole(wait)} s", after(wait)) if wait else None
 
 
 _BEARER = {"WWW-Authenticate": "Bearer"}

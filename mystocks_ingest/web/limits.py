@@ -16,10 +16,13 @@ class Limits:
 
     requests_per_second: float = 50.0
     burst: int = 200
+    requests_at_once: int = 64  # of one token
     wrong_tokens: int = 20
     body_bytes: int = 8 * 1024 * 1024
     body_seconds: float = 30.0
     delivered_rows: int = 20_000
+    large_body_bytes: int = 256 * 1024  # from here on, and where the length is not stated,
+    large_bodies_at_once: int = 4  # so many are read and judged at once: each takes its size in memory a dozen times
     read_rows: int = 5_000_000  # an estimate of what a question makes the stores read
     reads_at_once: int = 2
     read_seconds: float = 120.0

@@ -98,7 +98,7 @@ def router(desk: Desk, limits: Limits) -> APIRouter:
             raise Refusal(404, f"{dataset} is not read over HTTP, for its rows may be secrets; use the command `read`")
         if adjust != "none" and wanted.interval is None:
             raise Refusal(400, f"adjust={adjust} is for bars, and {dataset} holds none")
-        who, window = _symbols(symbols), _window(desk, first, last)
+        who, window = _whose(wanted, symbols), _window(desk, first, last)
         bounded(wanted, window, len(who), limits.read_rows)
         async with turn():
             rows = await desk.read(wanted, who, window, adjust)
@@ -146,7 +146,8 @@ def router(desk: Desk, limits: Limits) -> APIRouter:
         limit: Some = 50,
         offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
     ) -> Response:
-        found = await desk.letters(dataset=dataset, rule=rule, source=source, limit=limit, offset=offset)
+        name = None if dataset is None else _dataset(dataset).name
+        found = await desk.letters(dataset=name, rule=rule, source=source, limit=limit, offset=offset)
         return _json([_letter(b) for b in found])
 
     @routes.get("/jobs", tags=["work"], summary="The jobs, when they are due and how they ended")
@@ -190,6 +191,13 @@ def _parts(values: Sequence[str]) -> list[str]:
 
 def _symbols(values: Sequence[str]) -> tuple[Symbol, ...]:
     return tuple(dict.fromkeys(symbology.parse(text) for text in _parts(values)))
+
+
+def _whose(wanted: Dataset, values: Sequence[str]) -> tuple[Symbol, ...]:
+    who = _symbols(values)
+    if who and "symbol" not in wanted.schema.names:
+        raise Refusal(400, f"{wanted.name} is not kept by symbol; leave `symbols` out")
+    return who
 
 
 def _window(desk: Desk, first: str | None, last: str | None) -> Window:

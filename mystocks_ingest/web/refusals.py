@@ -38,9 +38,14 @@ def error(
     return JSONResponse(body, status, headers=dict(headers or {}))
 
 
+def whole(seconds: float) -> int:
+    """As the header has it: whole seconds, one at least."""
+    return max(1, math.ceil(seconds))
+
+
 def after(seconds: float) -> dict[str, str]:
     """The header that says when to come again."""
-    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+    return {"Retry-After": str(whole(seconds))}
 
 
 def answer(exc: Exception) -> Response:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mystocks_ingest.web.known import Remembered
-from mystocks_ingest.web.refusals import Refusal
+from mystocks_ingest.web.refusals import Refusal, after
 
 
 class Answers(Protocol):
@@ -47,7 +47,7 @@ class Repeats:
         digest = hashlib.blake2b(content, digest_size=16).digest()
         if name in self._under_way:
             _same(self._under_way[name], digest)
-            raise Refusal(409, "the delivery with this Idempotency-Key is under way; ask again later")
+            raise Refusal(409, "the delivery with this Idempotency-Key is under way; ask again later", headers=after(1))
         self._under_way[name] = digest
         try:
             known = await self._answers.answer(name)

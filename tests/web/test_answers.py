@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -124,6 +125,11 @@ async def test_what_was_delivered_is_read_back_in_each_form(site: Site) -> None:
         ("gaps?from=2010-01-01", 413, "days"),
         ("gaps", 400, "calendar"),
         ("nothing", 404, "nothing"),
+        ("jobs/", 404, "nothing"),
+        ("read/bar_1d?symbol=600519", 422, "there are symbols, from, to, adjust, limit"),
+        ("jobs?limit=1", 422, "there is none"),
+        ("read/exchange?symbols=600519", 400, "not kept by symbol"),
+        ("dead-letters?dataset=nonsense", 404, "no dataset"),
     ],
 )
 async def test_a_mistake_is_one_sentence(site: Site, path: str, status: int, says: str) -> None:
@@ -303,6 +309,62 @@ async def test_who_asks_too_much_or_guesses_tokens_is_put_off(tmp_path: Path) ->
         guesses = [(await strict.get("/api/v1/runs", token="guess")).status for _ in range(5)]  # noqa: S106
         assert guesses == [401] * 3 + [429] * 2
         assert (await strict.get("/health/live", token=None)).status == 200
+
+
+async def test_who_is_put_off_is_told_as_many_seconds_as_the_header_says(tmp_path: Path) -> None:
+    async with opened_site(tmp_path, Limits(requests_per_second=0.5, burst=1)) as strict:
+        assert (await strict.get("/api/v1/runs")).status == 200
+        put_off = await strict.get("/api/v1/runs")
+        assert put_off.json["error"].endswith(f"come again in {put_off.headers['retry-after']} s")
+        assert [(await strict.get(path, token=None)).status for path in ("/", "/", "/health/live")] == [200, 429, 200]
+
+
+async def test_one_token_has_so_many_requests_under_way_at_once_and_health_is_answered_meanwhile(
+    tmp_path: Path,
+) -> None:
+    slow = Limits(requests_at_once=2, body_seconds=60)
+    async with opened_site(tmp_path, slow) as site:
+        head = f"POST /api/v1/ingest/tick HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 9\r\n\r\n"
+        lines = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(2)]
+        for _, writer in lines:
+            writer.write(head.encode())
+
+        async def put_off() -> bool:
+            return (await site.get("/api/v1/jobs")).status == 429
+
+        async with asyncio.timeout(30):
+            while not await put_off():  # noqa: ASYNC110 - the server reads the heads when it does
+                await asyncio.sleep(0.02)
+        assert (await site.get("/health", token=None)).status == 200
+        for reader, writer in lines:
+            writer.write(b"{        ")
+            assert b"400 Bad Request" in await reader.readline()
+            writer.close()
+        assert (await site.get("/api/v1/jobs")).status == 200
+
+
+async def test_large_deliveries_take_turns(tmp_path: Path) -> None:
+    turns = Limits(large_body_bytes=1000, large_bodies_at_once=1, body_seconds=0.3)
+    async with opened_site(tmp_path, turns) as site:
+        head = f"POST /api/v1/ingest/tick HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 2000\r\n\r\n"
+        lines = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(2)]
+        for _, writer in lines:
+            writer.write(head.encode())  # and no body
+        said = sorted([await reader.readline() for reader, _ in lines])
+        assert said[0].startswith(b"HTTP/1.1 408")
+        assert said[1].startswith((b"HTTP/1.1 408", b"HTTP/1.1 503"))  # its turn came, or did not
+        for _, writer in lines:
+            writer.close()
+        async with asyncio.timeout(30):  # a busy machine may take longer than a body may
+            while (await site.deliver("tick", [{**TICK, "seq": n} for n in range(30)])).status != 200:  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.02)
+
+
+async def test_pollers_may_ask_health_by_head(site: Site) -> None:
+    for path in ("/", "/health/live", "/health", "/metrics"):
+        got = await site.ask("HEAD", path, token=None)
+        assert (got.status, got.body) == (200, b"")
+    assert (await site.ask("HEAD", "/api/v1/runs")).status == 405
 
 
 async def test_with_no_token_set_up_nobody_gets_in(tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ async def test_a_key_answers_again_refuses_other_content_and_forgets_what_failed
                 raise RuntimeError
         async with repeats.of(("me",), "k", b"rows") as first:
             assert first.body is None
-            with pytest.raises(Refusal, match="under way"):
+            with pytest.raises(Refusal, match="under way") as under_way:
                 await filled(repeats, "k")
+            assert under_way.value.headers == {"Retry-After": "1"}
             first.status, first.body = 200, {"accepted": 1}
         assert await filled(repeats, "k") == {"accepted": 1}
         with pytest.raises(Refusal, match="another body"):

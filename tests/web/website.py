@@ -170,7 +170,7 @@ class Site:
             line.close()
         found = {k.lower(): v for k, v in got.headers.items()}
         is_json = found.get("content-type", "").startswith("application/json")
-        return Reply(got.status, found, content, json.loads(content) if is_json else None)
+        return Reply(got.status, found, content, json.loads(content) if is_json and content else None)
 
     async def get(self, path: str, **options: object) -> Reply:
         return await self.ask("GET", path, **options)
