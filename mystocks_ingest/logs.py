@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import date, time
+from math import isfinite
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 
@@ -16,16 +18,18 @@ REDACTED = "***"
 _NAMES = r"token|password|passwd|secret|api_?key|authorization|credential"
 _SECRET_KEY = re.compile(_NAMES, re.IGNORECASE)
 _SECRET_PAIR = re.compile(
-    rf"""\b(\w*(?:{_NAMES})["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)[^\s"'&;,)}}\]]+""", re.IGNORECASE
+    rf"""\b(\w*(?:{_NAMES})["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|(?:bearer\s+|basic\s+)?[^\s"'&;,)}}\]]+)""", re.IGNORECASE
 )
+_BEARER = re.compile(r"\b(bearer|basic)\s+(?=\S*[\d.=_-])[\w.~+/=-]{8,}", re.IGNORECASE)
+_SIGNED = re.compile(r"""([?&](?:key|sign|signature|auth)=)[^\s"'&]+""", re.IGNORECASE)  # of an address
 _PLAIN = (bool, int, float, type(None), date, time)
 _DEEPEST = 6  # what is nested deeper is shown as text
 _secrets: set[str] = set()
 
 
 def hide(values: Iterable[str | None]) -> None:
-    """Remember secret values; from now on no log line or error text shows them."""
-    _secrets.update(v for v in values if v and len(v) >= 4)
+    """Remember secret values; from now on no log line or error text shows them, nor as they stand in an address."""
+    _secrets.update(spelt for v in values if v and len(v) >= 4 for spelt in (v, quote(v, safe="")))
 
 
 def redact(text: str) -> str:
@@ -54,17 +58,27 @@ def trace(*names: str) -> str:
 def _shown(value: object, depth: int = 0) -> object:
     """``value`` without secrets, whatever it is made of."""
     if isinstance(value, str):
-        return _SECRET_PAIR.sub(rf"\1{REDACTED}", redact(value))
+        text = _SECRET_PAIR.sub(rf"\1{REDACTED}", redact(value))
+        return _SIGNED.sub(rf"\1{REDACTED}", _BEARER.sub(rf"\1 {REDACTED}", text))
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)  # JSON has no word for it
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, Mapping) and depth < _DEEPEST:
         return {
-            name if isinstance(name, str) else _shown(str(name)): _named(str(name), inner, depth + 1)
+            name if isinstance(name, str) else _shown(_text(name)): _named(_text(name), inner, depth + 1)
             for name, inner in value.items()
         }
     if isinstance(value, list | tuple | set | frozenset) and depth < _DEEPEST:
         return [_shown(inner, depth + 1) for inner in value]
-    return _shown(str(value))
+    return _shown(_text(value))
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a line of the log stops nobody's work
+        return f"a {type(value).__name__} that cannot be shown"
 
 
 def _named(name: str, value: object, depth: int) -> object:
@@ -75,6 +89,17 @@ def _redact_event(_: object, __: str, event: MutableMapping[str, Any]) -> Mutabl
     for key, value in event.items():
         event[key] = _shown(value) if key == "event" else _named(key, value, 0)
     return event
+
+
+class _Libraries(logging.Handler):
+    """What libraries say by the standard library's logging, as events of ours: else it would stand there as it is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - likewise
+            text = str(record.msg)
+        get(record.name).log(record.levelno, "library.said", text=text, exc_info=record.exc_info or None)
 
 
 def configure(*, form: str = "console", level: str = "warning") -> None:
@@ -97,6 +122,12 @@ def configure(*, form: str = "console", level: str = "warning") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, _Libraries)]:
+        root.removeHandler(handler)
+    root.addHandler(_Libraries(logging.WARNING))
+    if form == "json":
+        logging.captureWarnings(capture=True)
 
 
 def get(name: str) -> structlog.typing.FilteringBoundLogger:
