@@ -1,6 +1,7 @@
 """How a command talks to the service that runs: lines of JSON each way over a unix socket in the state directory.
 
-A command sends one line. The service may tell how the work goes, a line each (``told``); its last line is the answer.
+A command sends one line. The service tells that it is alive and how the work goes, a line each (``told``); its last line
+is the answer. Where nothing is told for a minute the service hangs, and the command says so instead of waiting for ever.
 Behind it blocks of bytes may follow, each with its length before it, an empty one after the last. Whoever hangs up ends
 the work that was asked for.
 """
@@ -27,6 +28,8 @@ log = get("control")
 
 FILE = "service.sock"
 _REQUEST_SECONDS = 5.0
+_ALIVE_EVERY, _ALIVE_SECONDS = 10.0, 60.0  # how often it is told, and after how long the service counts as hung
+_BLOCK_SECONDS = 600.0  # a block is what a database takes one look for
 _LONGEST_LINE = 16 * 1024 * 1024  # bytes: a command may name every symbol of the market
 _MOST_UNREAD = 1024 * 1024  # bytes of what is told; beyond, whoever asked does not listen and is told less
 
@@ -68,7 +71,7 @@ async def serve(folder: Path, answering: Answering) -> None:
 
 
 def ask(folder: Path, request: Mapping[str, object], *, seconds: float | None = 10.0) -> dict[str, object] | None:
-    """What the service in ``folder`` answers; None where none runs. ``seconds`` None: wait as long as it takes.
+    """What the service in ``folder`` answers; None where none runs. ``seconds`` None: wait as long as it is alive.
 
     Raises ConfigError with the service's own sentence, or when it does not answer.
     """
@@ -82,7 +85,7 @@ def ask(folder: Path, request: Mapping[str, object], *, seconds: float | None = 
 def connected(folder: Path, *, seconds: float | None = None) -> Line | None:
     """A line to the service in ``folder``; None where none runs. Raises ConfigError where it cannot be reached."""
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    opened.settimeout(seconds)
+    opened.settimeout(_ALIVE_SECONDS if seconds is None else seconds)
     try:
         with _address(folder) as address:
             opened.connect(address)
@@ -93,6 +96,18 @@ def connected(folder: Path, *, seconds: float | None = None) -> Line | None:
         opened.close()
         raise _silent(folder, exc) from exc
     return Line(folder, opened)
+
+
+def answers(folder: Path) -> bool:
+    """Whether a service listens in ``folder``, be it that it hangs."""
+    try:
+        line = connected(folder, seconds=_REQUEST_SECONDS)
+    except ConfigError:
+        return True
+    if line is None:
+        return False
+    with line:
+        return True
 
 
 class Line:
@@ -121,8 +136,10 @@ class Line:
             if "error" in found:
                 raise (IngestError if found.get("settled") else ConfigError)(str(found["error"]))
             if "told" not in found:
+                self._socket.settimeout(_BLOCK_SECONDS)
                 return found
-            hear(found)
+            if found["told"] != "alive":
+                hear(found)
 
     def block(self) -> bytes:
         """The next block of bytes behind the answer; empty after the last. Raises ConfigError when it is cut short."""
@@ -195,7 +212,10 @@ async def _answer(answering: Answering, request: object, out: asyncio.StreamWrit
         if out.transport.get_write_buffer_size() < _MOST_UNREAD:
             send(line)
 
-    answer = await _had(answering, request, tell)
+    async with asyncio.TaskGroup() as group:
+        beating = group.create_task(_beat(tell), name="control:alive")
+        answer = await _had(answering, request, tell)
+        beating.cancel()
     send(answer.line)
     await out.drain()
     if answer.blocks is not None:
@@ -205,6 +225,12 @@ async def _answer(answering: Answering, request: object, out: asyncio.StreamWrit
             await out.drain()
         out.write(_BLOCK.pack(0))
         await out.drain()
+
+
+async def _beat(tell: Tell) -> None:
+    while True:
+        tell({"told": "alive"})
+        await asyncio.sleep(_ALIVE_EVERY)
 
 
 async def _had(answering: Answering, request: object, tell: Tell) -> Answer:

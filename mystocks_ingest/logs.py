@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import date, time
 from math import isfinite
-from typing import Any
+from typing import Any, TextIO, cast
 from urllib.parse import quote
 
 import structlog
@@ -102,6 +103,33 @@ class _Libraries(logging.Handler):
         get(record.name).log(record.levelno, "library.said", text=text, exc_info=record.exc_info or None)
 
 
+class _Lasting(io.TextIOBase):
+    """A stream for log lines that outlives what it writes to.
+
+    A line that cannot be written (the disk is full, the terminal or the reader of a pipe has gone) is left out: nobody
+    ends for his log. How many those were is said by the first that can be written again.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lost = 0
+
+    def write(self, text: str) -> int:
+        try:
+            missing = (
+                f"\n{self._lost} lines of this log may be missing: they could not be written\n" if self._lost else ""
+            )
+            self._out.write(missing + text)
+        except (OSError, ValueError):  # ValueError: it was closed
+            self._lost += text.count("\n")
+        else:
+            self._lost = 0
+        return len(text)
+
+    def flush(self) -> None:
+        """A line's end flushes, where this is standard error."""
+
+
 def configure(*, form: str = "console", level: str = "warning") -> None:
     """Send structlog events to stderr as ``console`` or ``json`` lines."""
     render: structlog.typing.Processor
@@ -119,7 +147,7 @@ def configure(*, form: str = "console", level: str = "warning") -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Lasting(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

@@ -6,6 +6,7 @@ and their lanes end before the store closes.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +18,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from mystocks_ingest import sinks, sources
+from mystocks_ingest import control, sinks, sources
 from mystocks_ingest.errors import StoreBusy
 from mystocks_ingest.flow.arriving import Arriving, together
 from mystocks_ingest.flow.backfill import Backfill
@@ -268,7 +269,7 @@ async def monitored(settings: Settings, *, now: Clock) -> AsyncIterator[MonitorL
     async with AsyncExitStack() as stack:
         embedded = None
         if "mysql" not in settings.stores.split(","):
-            embedded = await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
+            embedded = await _embedded(settings, stack, needed=True, wanted=True)
         yield await stack.enter_async_context(log_of(settings, embedded, now=now))
 
 
@@ -319,10 +320,21 @@ async def _embedded(
         return None
     try:
         return await stack.enter_async_context(EmbeddedDatabase(settings.state_dir))
-    except StoreBusy:
+    except StoreBusy as exc:
         if needed:
-            raise
+            raise await _alone(settings, exc) from exc
         return None
+
+
+async def _alone(settings: Settings, busy: StoreBusy) -> StoreBusy:
+    """``busy``, and what to do where it is the service that has the store."""
+    if not await asyncio.to_thread(control.answers, settings.state_dir):
+        return busy
+    return StoreBusy(
+        f"the service (process {busy.owner_pid}) has the store in {settings.state_dir} open, and this command needs it "
+        "for itself: stop the service, run the command, start the service again; what is safe it does itself at its start",
+        owner_pid=busy.owner_pid,
+    )
 
 
 def grants(settings: Settings, file: Path | None = None) -> Mapping[str, Sequence[str]]:

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,8 @@ from mystocks_ingest.cli.arguments import as_json, today
 from mystocks_ingest.cli.printing import document, table
 
 if TYPE_CHECKING:
-    from mystocks_ingest.errors import Drifted
+    from mystocks_ingest.errors import Drifted, StoreBusy
+    from mystocks_ingest.market.calendar import Calendar
     from mystocks_ingest.ports import Operations
     from mystocks_ingest.schema.tables import Table
     from mystocks_ingest.service import Service
@@ -47,6 +49,9 @@ class Finding:
     health: Health
     found: str
     remedy: str = ""
+
+
+_NO_CALENDAR = Finding("calendar", Health.NOTE, "none stored yet", "the first backfill fetches it")
 
 
 @click.command()
@@ -179,7 +184,7 @@ async def _embedded(settings: Settings) -> Finding:
         async with EmbeddedDatabase(settings.state_dir):
             return Finding("store", Health.OK, "opens")
     except StoreBusy as exc:
-        return Finding("store", Health.NOTE, str(exc))
+        return _held(settings, exc)
     except ConfigError as exc:
         return Finding("store", Health.WRONG, str(exc))
     except IngestError as exc:
@@ -195,7 +200,8 @@ async def _together(settings: Settings) -> list[Finding]:
         async with service.opened(settings, now=clock) as opened:
             return [Finding("store", Health.OK, "opens"), await _calendar(opened)]
     except StoreBusy as exc:
-        return [Finding("store", Health.NOTE, str(exc))]
+        held = _held(settings, exc)
+        return [held, await asyncio.to_thread(_served, settings)] if held.health is Health.OK else [held]
     except ConfigError as exc:
         return [Finding("store", Health.WRONG, str(exc))]
     except IngestError as exc:
@@ -203,13 +209,42 @@ async def _together(settings: Settings) -> list[Finding]:
 
 
 async def _calendar(opened: Service) -> Finding:
-    from mystocks_ingest.cli.process import clock
     from mystocks_ingest.errors import ConfigError
 
     try:
-        calendar = await opened.calendar()
+        return _horizon(await opened.calendar())
     except ConfigError:
-        return Finding("calendar", Health.NOTE, "none stored yet", "the first backfill fetches it")
+        return _NO_CALENDAR
+
+
+def _held(settings: Settings, busy: StoreBusy) -> Finding:
+    from mystocks_ingest import control
+
+    if control.answers(settings.state_dir):
+        return Finding("store", Health.OK, f"the running service, process {busy.owner_pid}, has it open")
+    return Finding("store", Health.NOTE, str(busy))
+
+
+def _served(settings: Settings) -> Finding:
+    """The calendar as the running service has it."""
+    from mystocks_ingest import errands
+    from mystocks_ingest.cli.process import clock
+    from mystocks_ingest.errands.kinds import Read
+    from mystocks_ingest.errors import ConfigError, IngestError
+    from mystocks_ingest.market.calendar import Calendar
+    from mystocks_ingest.market.datasets import CALENDAR
+    from mystocks_ingest.market.frames import Window
+
+    try:
+        rows = errands.done(Read(CALENDAR.name, (), Window(date(1990, 1, 1), date(2100, 1, 1))), settings, now=clock)
+    except (ConfigError, IngestError) as exc:
+        return Finding("service", Health.WRONG, str(exc))
+    return _horizon(Calendar.from_table(rows)) if rows.num_rows else _NO_CALENDAR
+
+
+def _horizon(calendar: Calendar) -> Finding:
+    from mystocks_ingest.cli.process import clock
+
     left = calendar.days_left(today(clock()))
     if left >= HORIZON_DAYS:
         return Finding("calendar", Health.OK, f"known until {calendar.last}, {left} days ahead")

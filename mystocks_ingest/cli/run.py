@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -30,6 +31,7 @@ def run(*, json: bool) -> int:
     settings = process.settings()  # before the rest is imported: it keeps pandas out
     from mystocks_ingest.daemon import running
     from mystocks_ingest.daemon.parts import Wall
+    from mystocks_ingest.logs import get, redact
 
     if json:
         process.prepare(settings.model_copy(update={"log_format": "json"}))
@@ -38,17 +40,19 @@ def run(*, json: bool) -> int:
     def told(daemon: Daemon) -> None:
         nonlocal ready
         ready = True
-        _announce(daemon, json=json)
+        try:
+            _announce(daemon, json=json)
+        except OSError as exc:  # a full disk behind standard output is no reason to end
+            get("service").warning("ready.unsaid", reason=str(exc))
 
     try:
         asyncio.run(running.run(settings, clock=Wall(process.clock), told=told))
     except Exception as exc:
         if not ready:
             raise
-        from mystocks_ingest.logs import redact
-
-        click.echo(redact("".join(traceback.format_exception(exc))), err=True)
-        click.echo("error: the service ended because a part of it crashed; its traceback is above", err=True)
+        with suppress(OSError):  # nobody reads it
+            click.echo(redact("".join(traceback.format_exception(exc))), err=True)
+            click.echo("error: the service ended because a part of it crashed; its traceback is above", err=True)
         return 1
     return 0
 

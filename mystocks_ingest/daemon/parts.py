@@ -72,3 +72,8 @@ class Daemon:
     @property
     def metrics(self) -> Metrics:
         return self.onlooker.metrics
+
+    @property
+    def summary(self) -> str:
+        """How many jobs, and where it answers."""
+        return f"{len(self.schedule.entries)} jobs, {self.service.settings.http_host}:{self.http_port}"

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from mystocks_ingest import sources
-from mystocks_ingest.daemon import jobs
+from mystocks_ingest.daemon import jobs, notify
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.logs import get
@@ -59,9 +59,19 @@ async def watch(daemon: Daemon) -> None:
         except TimeoutError:
             asked = False
         daemon.reload.clear()
-        for file in files:
-            if file.changed() or asked:
-                await _taken_over(daemon, file)
+        if asked:
+            notify.reloading()
+        looked = [file for file in files if file.changed() or asked]
+        for file in looked:
+            await _taken_over(daemon, file)
+        if looked:  # READY=1 says that a reload has ended; else it changes nothing
+            notify.tell("READY=1", notify.status(_said(daemon)))
+
+
+def _said(daemon: Daemon) -> str:
+    """What `systemctl status` is to show."""
+    refused = "; ".join(daemon.refused.values())
+    return f"goes on with what it had: {refused}" if refused else daemon.summary
 
 
 async def _taken_over(daemon: Daemon, file: _File) -> None:

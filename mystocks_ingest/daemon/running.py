@@ -31,7 +31,7 @@ from mystocks_ingest.daemon.parts import Daemon, Wall
 from mystocks_ingest.daemon.rounds import Rounds
 from mystocks_ingest.daemon.stream import StreamConsumer
 from mystocks_ingest.daemon.work import Work
-from mystocks_ingest.errors import ConfigError, IngestError
+from mystocks_ingest.errors import ConfigError, IngestError, StoreBusy, Unavailable
 from mystocks_ingest.flow.ingest import Ingest, letters
 from mystocks_ingest.flow.live import Collector
 from mystocks_ingest.flow.patience import Patience
@@ -70,6 +70,7 @@ _BEHIND_SECONDS = 0.15  # the history's rows wait so long, for those of the newe
 _PACE = Pace(own_seconds={Database.EMBEDDED.store: 60.0})  # a file of ours: slow or full, never silent
 _MINUTE, _SETTLED = timedelta(minutes=1), timedelta(seconds=5)  # by then answers that were under way have come
 _CALENDAR_SOON, _CALENDAR_AGAIN = timedelta(minutes=1), timedelta(hours=1)
+_BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.5  # for a command beside which the service is started
 _TICK_SECONDS, _TICKS = 0.5, 120
 
 Told = Callable[[Daemon], None]
@@ -81,6 +82,7 @@ class _Signals:
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.reload = asyncio.Event()
+        self.ready = asyncio.Event()
         self._starting: asyncio.Task[object] | None = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
 
@@ -106,6 +108,7 @@ class _Signals:
     def started(self) -> None:
         """From now on a stop ends the work in order."""
         self._starting = None
+        self.ready.set()
 
     def _asked(self, number: signal.Signals) -> None:
         if self.stop.is_set():
@@ -126,12 +129,13 @@ def _too_late() -> None:
 async def run(settings: Settings, *, clock: Clock | None = None, told: Told = lambda _: None) -> None:
     """Run until a signal, or ``Daemon.stop``, ends it; ``told`` is called when it is ready.
 
-    Raises ConfigError and StoreBusy at the start; later the exception group of what crashed.
+    Raises ConfigError, StoreBusy (of another service) and Unavailable at the start; later the exception group of what crashed.
     """
     signals = _Signals()
     with signals.heard():
         try:
-            await _run(settings, clock or Wall(), signals, told)
+            async with notify.starting(signals.ready):
+                await _run(settings, clock or Wall(), signals, told)
         except asyncio.CancelledError:
             if not signals.stop.is_set():
                 raise
@@ -144,9 +148,7 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
         metrics = Metrics()
         metrics.started(started_at)
         onlooker = Onlooker(metrics, clock.now)
-        opened = await connections.enter_async_context(
-            service.opened(settings, now=clock.now, patient=True, around=onlooker)
-        )
+        opened = await _opened(settings, clock, onlooker, connections)
         entries = jobs.read(opened)
         spool = await connections.enter_async_context(
             Spool(settings.state_dir, most_bytes=settings.spool_megabytes * 1_000_000)
@@ -196,6 +198,30 @@ async def _run(settings: Settings, clock: Clock, signals: _Signals, told: Told) 
         log.warning("service.stopped", ready=True, spool_bytes=spool.bytes)
 
 
+async def _opened(settings: Settings, clock: Clock, onlooker: Onlooker, connections: AsyncExitStack) -> Service:
+    """The stores, open. A command that has the embedded one for a moment is waited for, another service is not.
+
+    Raises StoreBusy for a service, and Unavailable for a command that takes long: a later start may find it gone.
+    """
+    loop = asyncio.get_running_loop()
+    until, said = loop.time() + _BUSY_SECONDS, False
+    while True:
+        try:
+            return await connections.enter_async_context(
+                service.opened(settings, now=clock.now, patient=True, around=onlooker)
+            )
+        except StoreBusy as exc:
+            if await asyncio.to_thread(control.answers, settings.state_dir):
+                raise
+            if loop.time() >= until:
+                raise Unavailable(f"{exc} (it was waited for {_BUSY_SECONDS:g} s)") from exc
+            if not said:
+                log.warning("store.awaited", reason=str(exc))
+                notify.tell(notify.status(f"waiting: {exc}"))
+                said = True
+            await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+
+
 async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> None:
     """Everything that makes rows or looks at them; ended as one."""
     settings, desk = daemon.service.settings, ServiceDesk(daemon)
@@ -233,11 +259,11 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             tasks.append(group.create_task(daemon.stream.run(), name="stream"))
         daemon.group, daemon.http_port = group, await bound
         signals.started()
-        notify.tell("READY=1")
+        notify.tell("READY=1", notify.status(daemon.summary))
         log.info("service.ready", jobs=[e.name for e in daemon.schedule.entries])
         told(daemon)
         await signals.stop.wait()
-        notify.tell("STOPPING=1")
+        notify.tell("STOPPING=1", "STATUS=")
         daemon.group = None
         for task in (*tasks, *daemon.asked):
             task.cancel()

@@ -7,6 +7,7 @@ errand goes to it over its socket in the state directory, and the result comes b
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from mystocks_ingest.flow.report import Silence, Watch
 from mystocks_ingest.service import Clock, Service
 from mystocks_ingest.settings import Settings
 
+_BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 5.0, 0.25  # for a service that starts, or a command that ends soon
 T = TypeVar("T")
 Run = Callable[[Coroutine[Any, Any, T]], T]
 
@@ -33,21 +35,30 @@ def done(
     Raises what the work raises; StoreBusy where neither the stores can be opened nor a service answers.
     """
     hearing = watch if watch is not None else Silence()
-    try:
-        return run(errand.alone(settings, now, hearing))
-    except StoreBusy:
-        first = control.connected(settings.state_dir)
-        if first is None:
-            raise
-        lines = iter([first])
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return run(errand.alone(settings, now, hearing))
+        except StoreBusy:
+            first = control.connected(settings.state_dir)
+            if first is not None:
+                return errand.through(_dialling(settings, first), hearing)
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_BUSY_PAUSE_SECONDS)
 
-        def dial() -> Line:
-            line = next(lines, None) or control.connected(settings.state_dir)
-            if line is None:
-                raise ConfigError(f"the service in {settings.state_dir} has ended meanwhile: try again")
-            return line
 
-        return errand.through(dial, hearing)
+def _dialling(settings: Settings, first: Line) -> Callable[[], Line]:
+    """``first``, then lines of their own."""
+    lines = iter([first])
+
+    def dial() -> Line:
+        line = next(lines, None) or control.connected(settings.state_dir)
+        if line is None:
+            raise ConfigError(f"the service in {settings.state_dir} has ended meanwhile: try again")
+        return line
+
+    return dial
 
 
 async def answer(request: Mapping[str, object], opened: Service, tell: Tell) -> Answer:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
+import sys
+import time
 from datetime import date
 from pathlib import Path
 
 import duckdb
 import pytest
-from daemon_place import DAILY, QUOTES, Place, Service, until
+from daemon_place import CLOCKED, DAILY, QUOTES, Place, Service, until
 
 pytestmark = pytest.mark.timeout(400)  # each starts several processes, on a machine that may be busy
+FULL = Path("/dev/full")
 
 
 async def test_it_says_when_it_is_ready_collects_quotes_and_ends_with_0_on_sigterm(place: Place) -> None:
@@ -159,25 +163,76 @@ async def test_a_changed_file_of_jobs_is_taken_over_and_a_wrong_one_is_said_and_
         assert await service.stop() == 0
 
 
-async def test_systemd_is_told_that_it_is_ready_alive_and_stopping(place: Place, tmp_path: Path) -> None:
+async def heard(notified: socket.socket, *wanted: str) -> list[dict[str, str]]:
+    """Messages to systemd, up to the first that has all of ``wanted``."""
+    found: list[dict[str, str]] = []
+    while not found or not set(wanted) <= set(found[-1]):
+        lines = (await asyncio.to_thread(notified.recv, 4096)).decode().splitlines()
+        found.append(dict(line.split("=", 1) for line in lines))
+    return found
+
+
+async def test_systemd_is_told_that_it_starts_is_ready_alive_reloading_and_stopping(
+    place: Place, tmp_path: Path
+) -> None:
     place.jobs(DAILY)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         address = "\0mystocks-test-" + tmp_path.name
         notified.bind(address)
-        notified.settimeout(30)
+        notified.settimeout(60)
         async with place.service("08:00:00", NOTIFY_SOCKET="@" + address[1:], WATCHDOG_USEC="400000") as service:
-            told: list[str] = []
-            while told.count("WATCHDOG=1") < 2:
-                told.append((await asyncio.to_thread(notified.recv, 100)).decode())
+            began = await heard(notified, "READY")
+            assert "EXTEND_TIMEOUT_USEC" in began[0], "a long start is no failed one"
+            assert began[-1]["STATUS"].startswith("1 jobs, 127.0.0.1:")
+            await heard(notified, "WATCHDOG")
+            await heard(notified, "WATCHDOG")
+
+            place.jobs(DAILY.replace("bar_1d", "bar_1x"))
+            before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+            service.process.send_signal(signal.SIGHUP)
+            (*_, asked) = await heard(notified, "RELOADING")
+            assert int(asked["MONOTONIC_USEC"]) >= before
+            (*_, done) = await heard(notified, "READY")
+            assert "bar_1x" in done["STATUS"], "what was refused is shown by `systemctl status`"
+            place.jobs(DAILY)
+            service.process.send_signal(signal.SIGHUP)
+            await heard(notified, "RELOADING")
+            (*_, done) = await heard(notified, "READY")
+            assert done["STATUS"].startswith("1 jobs, ")
             assert await service.stop() == 0
+            await heard(notified, "STOPPING")
         notified.setblocking(False)
         while True:
             try:
-                told.append(notified.recv(100).decode())
+                assert b"READY" not in notified.recv(4096)
             except BlockingIOError:
                 break
-    assert sorted(set(told)) == ["READY=1", "STOPPING=1", "WATCHDOG=1"]
-    assert told.index("READY=1") < told.index("STOPPING=1")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no file that is always full")
+async def test_a_log_that_cannot_be_written_does_not_end_it(place: Place) -> None:
+    place.jobs(QUOTES)
+    full = os.open(FULL, os.O_WRONLY)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(CLOCKED), place.at("14:50:00"), "run", "--json",
+        cwd=place.folder, env=place.environment, stdout=full, stderr=full,
+    )  # fmt: skip
+    os.close(full)
+    try:
+
+        async def polled() -> bool:
+            calls = await place.sim.calls()
+            return process.returncode is not None or sum(sum(each.values()) for each in calls.values()) > 4
+
+        await until(polled, seconds=90)
+        assert process.returncode is None
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert len((await place.stored("quote"))["symbol"].to_pylist()) > 10
 
 
 async def test_a_wrong_file_of_jobs_is_one_sentence_at_the_start(place: Place) -> None:
