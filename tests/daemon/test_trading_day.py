@@ -7,15 +7,22 @@ itself tells when it was looked at (the moments of its answers), and everything 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
+from servers.mariadb import MariaDB
+from servers.postgresql import PostgreSQL
+from servers.redis import PASSWORD, Redis
+from servers.tdengine import TaosServer
 from trading_day import (
     Exchange,
     assert_bars,
     assert_days,
+    assert_latest,
     assert_quotes,
     assert_ticks,
     assert_within_hours,
@@ -26,7 +33,7 @@ from trading_day import (
 from mystocks_ingest.market.sessions import ZONE
 from mystocks_ingest.sim.server import SimConfig
 
-pytestmark = pytest.mark.long  # both take real minutes: see `make day`
+pytestmark = pytest.mark.long  # they take real minutes: see `make day`
 HOLIDAY, DAY, UNKNOWN = date(2026, 10, 1), date(2026, 12, 31), date(2027, 1, 1)
 """National Day; the last day that any calendar knows; and the day after it."""
 SYMBOLS = ("600000.SH", "000001.SZ")
@@ -40,6 +47,38 @@ DAILY = (
 CRON = "name: nightly, when: cron 6 17 * * * on sessions, datasets: suspension, sources: tushare, sessions: 1"
 
 
+@pytest.fixture(params=["one embedded store", "four databases"])
+def where(
+    request: pytest.FixtureRequest, postgresql_server: PostgreSQL, mariadb_server: MariaDB, redis_server: Redis
+) -> Iterator[dict[str, str]]:
+    """Settings that place the rows."""
+    if request.param == "one embedded store":
+        yield {}
+        return
+    postgresql, mariadb, redis = postgresql_server, mariadb_server, redis_server
+    own = f"day_{monotonic_ns()}"
+    redis.cli("FLUSHALL")
+    postgresql.psql(f"CREATE DATABASE {own} OWNER {postgresql.user}", database="postgres")
+    if postgresql.timescale:
+        postgresql.psql("CREATE EXTENSION timescaledb", database=own)
+    with TaosServer() as taos:
+        yield {
+            "MYSTOCKS_STORES": "postgresql,mysql,redis,tdengine",
+            "POSTGRESQL_PORT": str(postgresql.port),
+            "POSTGRESQL_USER": postgresql.user,
+            "POSTGRESQL_PASSWORD": postgresql.password,
+            "POSTGRESQL_DATABASE": own,
+            "POSTGRESQL_TIMESCALE": "require" if postgresql.timescale else "off",
+            "MYSQL_PORT": str(mariadb.port),
+            "MYSQL_USER": mariadb.user,
+            "MYSQL_PASSWORD": mariadb.password,
+            "MYSQL_DATABASE": own,
+            "REDIS_PORT": str(redis.port),
+            "REDIS_PASSWORD": PASSWORD,
+            "TDENGINE_PORT": str(taos.port),
+        }
+
+
 def prepared(x: Exchange) -> Exchange:
     (x.folder / "config" / "two.txt").write_text("\n".join(SYMBOLS), encoding="utf-8")
     x.jobs(QUOTES, TICKS, REFERENCE, FACTORS, DAILY, CRON)
@@ -47,11 +86,13 @@ def prepared(x: Exchange) -> Exchange:
 
 
 @pytest.mark.timeout(600)  # half a minute by itself
-async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp_path: Path) -> None:
+async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(
+    tmp_path: Path, where: dict[str, str]
+) -> None:
     config = SimConfig(
         seed=11, stocks=24, sessions=30, end=DAY, calendar_until=DAY, odd_lots=False, live=True, speed=0
     )  # fmt: skip
-    async with exchange(tmp_path, config=config) as x:
+    async with exchange(tmp_path, where, config=config) as x:
         await prepared(x).start("09:14:50", HOLIDAY)
         await x.until("09:16:00", HOLIDAY)
         assert await x.sim.shown() == {}, "nobody is asked on a holiday"
@@ -94,6 +135,7 @@ async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
         seen = of_kills(x.sim.market, x.looks_of(looks), [killed])
         assert_quotes(stored["quote"], seen)
+        assert_latest(await x.beside("quote"), stored["quote"])
         bars = assert_bars(stored["bar_1m"], seen)
         assert bars.sure > 0
         assert_ticks(stored["tick"], x, SYMBOLS, DAY)
@@ -101,12 +143,14 @@ async def test_a_holiday_a_last_known_day_with_a_kill_and_a_day_nobody_knows(tmp
 
 
 @pytest.mark.timeout(1200)
-async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_after_it(tmp_path: Path) -> None:
+async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_after_it(
+    tmp_path: Path, where: dict[str, str]
+) -> None:
     day, symbols = date(2026, 9, 30), SYMBOLS
     config = SimConfig(
         seed=11, stocks=24, sessions=30, end=day, calendar_until=day, odd_lots=False, live=True, speed=0
     )  # fmt: skip
-    async with exchange(tmp_path, config=config) as x:
+    async with exchange(tmp_path, where, config=config) as x:
         await prepared(x).start("08:29:30")
         await x.job("reference")
         await x.jump("09:14:00")
@@ -146,6 +190,7 @@ async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
         seen = of_kills(x.sim.market, x.looks_of(looks), killed)
         quotes = assert_quotes(stored["quote"], seen)
+        assert_latest(await x.beside("quote"), stored["quote"])
         bars = assert_bars(stored["bar_1m"], seen)
         ticks = assert_ticks(stored["tick"], x, symbols, day)
         days = assert_days(stored["bar_1d"], x, sessions=3)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time as clocks
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -176,14 +176,25 @@ class Exchange:
 
     async def stored(self, *names: str) -> dict[str, list[Row]]:
         """All rows of the datasets; no service runs."""
-        ours = ("MYSTOCKS_", "TUSHARE_", "REDIS_", "TDENGINE_")
-        settings = Settings(**{n: v for n, v in self.environment.items() if n.startswith(ours) and "GUARD" not in n})  # type: ignore[arg-type]
         found = {}
-        async with service.opened(settings, now=lambda: self.moment("20:00:00")) as opened:
+        async with service.opened(self._settings, now=lambda: self.moment("20:00:00")) as opened:
             for name in names:
                 rows = await opened.sink.read(opened.tables.holder(DATASETS[name]), Query())
                 found[name] = rows.to_pylist()
         return found
+
+    async def beside(self, name: str) -> dict[str, list[Row]]:
+        """The dataset's rows in each other table of its route, by the table's name; no service runs."""
+        async with service.opened(self._settings, now=lambda: self.moment("20:00:00")) as opened:
+            routes = opened.tables.routes(DATASETS[name])
+            others = [t for t in routes if t != opened.tables.holder(DATASETS[name])]
+            return {t.name: (await opened.sink.read(t, Query())).to_pylist() for t in others}
+
+    @property
+    def _settings(self) -> Settings:
+        ours = ("MYSTOCKS_", "TUSHARE_", "REDIS_", "TDENGINE_", "POSTGRESQL_", "MYSQL_")
+        given = {n: v for n, v in self.environment.items() if n.startswith(ours) and "GUARD" not in n}
+        return Settings(**given)  # type: ignore[arg-type]
 
     def _running(self) -> asyncio.subprocess.Process:
         assert self.process is not None
@@ -217,11 +228,12 @@ class Exchange:
 
 
 @asynccontextmanager
-async def exchange(folder: Path, *, config: SimConfig, **more: str) -> AsyncIterator[Exchange]:
+async def exchange(folder: Path, more: Mapping[str, str], *, config: SimConfig) -> AsyncIterator[Exchange]:
+    """``more``: settings of the service, such as where its databases are."""
     (folder / "config").mkdir()
     shutil.copy(ROOT / "config" / "tables.yaml", folder / "config")
     async with running(config) as sim:
-        made = Exchange(folder, sim, more)
+        made = Exchange(folder, sim, dict(more))
         try:
             yield made
         finally:
@@ -258,6 +270,17 @@ def assert_quotes(stored: Sequence[Row], looks: Sequence[Seen]) -> int:
         truth = shown[key]
         assert {n: row[n] for n in (*OF_QUOTES, "amount")} == {n: truth[n] for n in (*OF_QUOTES, "amount")}, key
     return len(ours)
+
+
+def assert_latest(shown: Mapping[str, Sequence[Row]], stored: Sequence[Row]) -> None:
+    """Where a table keeps the newest quotes only, it has one of each symbol: the newest that is stored."""
+    newest = {str(row["symbol"]): row for row in sorted(stored, key=lambda row: utc(row["ts"]))}
+    for table, rows in shown.items():
+        assert sorted(str(row["symbol"]) for row in rows) == sorted(newest), table
+        for row in rows:
+            own = newest[str(row["symbol"])]
+            names = ("ts", *OF_QUOTES, "amount")
+            assert {n: row[n] for n in names} == {n: own[n] for n in names}, (table, row["symbol"])
 
 
 @dataclass(frozen=True)
@@ -297,17 +320,15 @@ def _truth(market: Market, symbol: str) -> dict[datetime, tuple[object, object]]
 
 
 def assert_days(stored: Sequence[Row], exchange: Exchange, *, sessions: int) -> int:
-    """The last ``sessions`` daily bars of every stock, final and exact."""
+    """The last ``sessions`` daily bars of every stock, and what else is stored: final and exact."""
     market = exchange.sim.market
     names = ("open", "high", "low", "close", "pre_close", "volume")
     first = market.days[-sessions].item()
-    truth = {
-        (r["symbol"], r["trade_date"]): tuple(r[n] for n in names) for r in market.bars_1d(first=first).to_pylist()
-    }
-    ours = {(r["symbol"], r["trade_date"]): tuple(r[n] for n in names) for r in stored}
+    truth = {(str(r["symbol"]), r["trade_date"]): tuple(r[n] for n in names) for r in market.bars_1d().to_pylist()}
+    ours = {(str(r["symbol"]), r["trade_date"]): tuple(r[n] for n in names) for r in stored}
     assert len(ours) == len(stored)
-    assert sorted(truth.keys() - ours.keys()) == []
-    assert ours == truth
+    assert sorted(key for key in truth.keys() - ours.keys() if key[1] >= first) == []
+    assert ours == {key: truth.get(key) for key in ours}
     assert not any(r["provisional"] for r in stored)
     return len(ours)
 
