@@ -163,6 +163,7 @@ class SpooledSink:
         mine = {target: table for target, table in self._tables.items() if table.database_type.store == store}
         pause, clock = self._pace.first_pause, asyncio.get_running_loop().time
         rests = dict[str, float]()  # by target: until when it is left alone, for its own table does not answer
+        doubted = set[str]()  # targets that did not answer in the round before, when others did
         while True:
             waiting = [target for target in mine if self._backlog.holds(target)]
             if not waiting:
@@ -179,11 +180,14 @@ class SpooledSink:
                 except Unavailable as exc:
                     missed.append((mine[target], exc))
             for table, why in missed:
+                if moved and str(table) not in doubted and str(table) not in self._held:
+                    continue  # the store may have come back after this one was tried
                 if moved or str(table) in self._held:  # the store is there: somebody has this table locked
                     self._hold(table, why)
                     rests[str(table)] = clock() + self._pace.stuck_seconds
                 else:
                     self._missed(store, why)
+            doubted = {str(table) for table, _ in missed} if moved else set()
             if moved:
                 pause = self._pace.first_pause
             else:
