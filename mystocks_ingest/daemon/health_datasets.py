@@ -42,9 +42,16 @@ def live(daemon: Daemon, now: datetime) -> Iterator[Part]:
             if state is not State.FRESH:
                 why = f"nothing new for {silent:.0f} s while the exchange trades"
                 why += f"; the clock was set back by {back:.0f} s meanwhile" if (back := last.set_back(now)) else ""
+                why += _refused(daemon, name)
                 why += f"; every source is down: {'; '.join(down)}" if down else ""
             figures = {"late_seconds": late, "age_seconds": last.age(now)}
             yield Part(name, Kind.DATASET, state, why, page=True, figures=figures)
+
+
+def _refused(daemon: Daemon, name: str) -> str:
+    seen = daemon.collector.figures.get(name)
+    rows = seen.refused_since if seen is not None else 0
+    return f"; {rows} rows came and were refused (`dead-letters list`)" if rows else ""
 
 
 def _watch(daemon: Daemon, live: set[str], now: datetime) -> None:

@@ -50,6 +50,7 @@ class Figures:
     stale: int = 0
     refused: int = 0
     last_news: datetime | None = None
+    refused_since: int = 0  # rows, since the last news
     news_tick: float = 0.0  # the same moment on the monotonic clock: the other one may be set back
     source: str = ""
     seconds: float = 0.0
@@ -179,7 +180,10 @@ class Collector:
         known.hold(taken.accepted, taken.turned_down)
         seen.news += len(taken.accepted)
         seen.refused += sum(taken.refused.values())
-        seen.last_news, seen.news_tick = self.now(), monotonic()
+        if len(taken.accepted):  # a vendor whose every row is refused tells nothing
+            seen.last_news, seen.news_tick, seen.refused_since = self.now(), monotonic(), 0
+        else:
+            seen.refused_since += sum(taken.refused.values())
         await self._build(frame, taken.accepted, taken.turned_down, until)
 
     async def _build(self, shown: Frame, stored: Frame, turned_down: Sequence[Frame], until: datetime | None) -> None:

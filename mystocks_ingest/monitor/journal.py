@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from mystocks_ingest.errors import ConfigError, Outcome
+from mystocks_ingest.logs import get
 from mystocks_ingest.market.datasets import Dataset
 from mystocks_ingest.market.frames import Symbol, Window
+from mystocks_ingest.monitor.letters import MOST_LETTERS, bury
 from mystocks_ingest.ports import Checkpoint, DeadLetter, Run
 
 T = TypeVar("T")
+log = get("journal")
 
 
 class Database(Protocol):
@@ -75,6 +80,10 @@ CREATE TABLE IF NOT EXISTS journal.source_status (
     source VARCHAR NOT NULL, outcome VARCHAR NOT NULL, calls BIGINT NOT NULL,
     last_at TIMESTAMP WITH TIME ZONE NOT NULL, detail VARCHAR NOT NULL, PRIMARY KEY (source, outcome)
 );
+CREATE TABLE IF NOT EXISTS journal.letter_unkept (
+    dataset VARCHAR NOT NULL, source VARCHAR NOT NULL, rule VARCHAR NOT NULL, letters BIGINT NOT NULL,
+    PRIMARY KEY (dataset, source, rule)
+);
 """
 _INSTANT = pa.timestamp("us", tz="UTC")
 _TEXTS = ("dataset", "source", "symbol", "time", "rule", "reason", "raw", "row")
@@ -108,9 +117,10 @@ class _Note:
 class EmbeddedJournal:
     """ports.Journal in the embedded store. Open with ``await EmbeddedJournal.opened(db, now=clock)``."""
 
-    def __init__(self, database: Database, *, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, *, now: Callable[[], datetime], most_letters: int = MOST_LETTERS) -> None:
         self._database = database
         self._now = now
+        self._most_letters = most_letters
         self._noted: dict[tuple[str, Outcome], _Note] = {}
         self._flushed_at = now()
 
@@ -193,7 +203,12 @@ class EmbeddedJournal:
         await self._database.run(lambda c: c.execute(statement, values))
 
     async def bury(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep refused rows. One that was refused before for the same rule is counted, not kept twice."""
+        """Keep refused rows. One that was refused before for the same rule is counted, not kept twice.
+
+        A vendor that begins to send another unit has thousands refused with every poll: of ``MOST_LETTERS`` open ones
+        of a dataset, source and rule further ones are counted only. What was acknowledged to whoever delivered it, or
+        waited in the spool, is kept always.
+        """
         if not letters:
             return
         newest = {_fingerprint(letter): letter for letter in letters}
@@ -202,7 +217,13 @@ class EmbeddedJournal:
         incoming = pa.table(
             [pa.array(column, field.type) for column, field in zip(columns, _LETTERS, strict=True)], schema=_LETTERS
         )
-        await self._database.run(_bury, incoming=incoming)
+        unkept: list[tuple[str, str, str, int]] = await self._database.run(
+            partial(bury, most=self._most_letters), incoming=incoming
+        )
+        for dataset, source, rule, count in unkept:
+            log.warning(
+                "letters.unkept", dataset=dataset, source=source, rule=rule, rows=count, kept=self._most_letters
+            )
 
     async def letters(
         self,
@@ -237,14 +258,18 @@ class EmbeddedJournal:
     async def letter_counts(
         self, *, run_id: str | None = None, replayed: bool | None = False
     ) -> dict[tuple[str, str, str], int]:
-        """How many rows were refused, by (dataset, source, rule)."""
+        """How many rows were refused, by (dataset, source, rule); those that were counted only among them."""
         condition, values = _condition({"run_id": run_id}, replayed)
         statement = (
             f"SELECT dataset, source, rule, count(*) AS letters FROM journal.dead_letter WHERE {condition} "  # noqa: S608
             "GROUP BY ALL ORDER BY ALL"
         )
         rows = await self._rows(statement, values)
-        return {(r["dataset"], r["source"], r["rule"]): r["letters"] for r in rows}
+        counts = Counter({(r["dataset"], r["source"], r["rule"]): r["letters"] for r in rows})
+        if run_id is None and not replayed:
+            for r in await self._rows("SELECT * FROM journal.letter_unkept ORDER BY ALL", []):
+                counts[r["dataset"], r["source"], r["rule"]] += r["letters"]
+        return dict(counts)
 
     async def mark_replayed(self, numbers: Sequence[int], *, at: datetime) -> None:
         """These rows have been accepted after all."""
@@ -292,17 +317,6 @@ def _replace_windows(connection: duckdb.DuckDBPyConnection) -> None:
         "WHERE c.dataset = i.dataset AND c.symbol = i.symbol"
     )
     connection.execute('INSERT INTO journal.checkpoint SELECT dataset, symbol, "start", "end", source FROM incoming')
-
-
-def _bury(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        "MERGE INTO journal.dead_letter AS d USING incoming AS i ON d.fingerprint = i.fingerprint "
-        'WHEN MATCHED THEN UPDATE SET reason = i.reason, "row" = i."row", "at" = i."at", run_id = i.run_id, '
-        "seen = d.seen + 1, replayed_at = NULL "
-        'WHEN NOT MATCHED THEN INSERT (fingerprint, dataset, source, symbol, "time", rule, reason, raw, "row", "at", '
-        'run_id, seen) VALUES (i.fingerprint, i.dataset, i.source, i.symbol, i."time", i.rule, i.reason, i.raw, '
-        'i."row", i."at", i.run_id, 1)'
-    )
 
 
 def _fingerprint(letter: DeadLetter) -> str:

@@ -1,7 +1,8 @@
-"""Health goes on telling the truth where the wall clock is set back, a job is resumed, or one comes with a changed file."""
+"""Health tells the truth where the wall clock is set back, a job is resumed or new, or a vendor sends what is refused."""
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from time import monotonic
 
@@ -11,6 +12,7 @@ from daemon_place import DAILY, QUOTES, Place
 from servers.redis import PASSWORD, Redis
 
 from mystocks_ingest.daemon import ages
+from mystocks_ingest.flow import live
 from mystocks_ingest.monitor.health import Part
 
 OF_TUSHARE = QUOTES.replace("[tushare, akshare-sina]", "tushare")
@@ -22,7 +24,8 @@ class Passing:
     def __init__(self, service: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
         self._service = service
         self._passed = 0.0
-        monkeypatch.setattr(ages, "monotonic", lambda: monotonic() + self._passed)
+        for module in (ages, live):
+            monkeypatch.setattr(module, "monotonic", lambda: monotonic() + self._passed)
 
     def passes(self, seconds: float) -> None:
         self._passed += seconds
@@ -104,3 +107,22 @@ async def test_news_is_awaited_from_when_a_job_was_resumed_or_came_with_a_change
         await service.daemon.schedule.pause("quotes", paused=False)
         assert (await quote(service)).state == "fresh"
         assert (await service.ask("/health/ready"))[0] == 200
+
+
+async def test_a_vendor_whose_every_row_is_refused_tells_nothing_new_and_health_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.jobs(OF_TUSHARE)
+    await place.sim.fault("tushare", "volume_x100", times=None, match="rt_k")
+    async with inside(place, datetime.fromisoformat(place.at("14:00:00"))) as service:
+        time = Passing(service, monkeypatch)
+        figures = service.daemon.collector.figures
+        await true(lambda: "quote" in figures and figures["quote"].refused, seconds=60)
+        assert figures["quote"].news == 0
+        time.passes(400)
+        part = await quote(service)
+        assert (part.state, part.pages) == ("down", True)
+        assert re.search(r"; \d+ rows came and were refused", part.reason)
+        await place.sim.clear("tushare")
+        await true(lambda: figures["quote"].last_news, seconds=60)
+        assert (await quote(service)).state == "fresh"

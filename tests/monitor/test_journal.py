@@ -177,3 +177,30 @@ async def test_notes_reach_the_file_by_the_end_of_a_run(tmp_path: Path, clock: C
         await journal.end(Run("a", "backfill", NOON, NOON, "complete"))
         other = await EmbeddedJournal.opened(db, now=clock)
         assert (await other.statuses())[0].outcomes == {Outcome.OK: 1}
+
+
+async def test_of_one_kind_of_letters_only_so_many_are_kept_and_the_rest_are_counted(
+    tmp_path: Path, clock: Clock
+) -> None:
+    def many(first: int, count: int, **more: str) -> list[DeadLetter]:
+        return [replace(letter(raw=f'{{"n": {n}}}'), **more) for n in range(first, first + count)]  # type: ignore[arg-type]
+
+    async with EmbeddedDatabase(tmp_path) as db:
+        await EmbeddedJournal.opened(db, now=clock)
+        journal = EmbeddedJournal(db, now=clock, most_letters=10)
+        await journal.bury(many(0, 8))
+        await journal.bury(many(4, 8))  # four of them are known
+        await journal.bury(many(100, 3, rule="unit"))
+        kind = ("bar_1d", "akshare", "ohlc")
+        assert await journal.letter_counts() == {kind: 12, ("bar_1d", "akshare", "unit"): 3}
+        kept = await journal.letters(rule="ohlc", limit=100)
+        assert len(kept) == 10
+        assert sorted(one.seen for one in kept) == [1] * 6 + [2] * 4
+        await journal.bury(many(0, 20, source="push:gateway"))  # whoever delivered them was told that they are kept
+        await journal.bury(many(0, 20, rule="store"))  # these waited in the spool
+        assert len(await journal.letters(source="push:gateway", limit=100)) == 20
+        assert len(await journal.letters(rule="store", limit=100)) == 20
+        await journal.mark_replayed([one.id for one in kept[:5]], at=NOON)
+        await journal.bury(many(200, 8))
+        assert len(await journal.letters(rule="ohlc", source="akshare", limit=100)) == 10
+        assert (await journal.letter_counts())[kind] == 10 + 2 + 3
