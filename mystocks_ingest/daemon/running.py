@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from mystocks_ingest import control, service
 from mystocks_ingest.arrow import release_freed_pages
-from mystocks_ingest.daemon import commands, jobs, notify, reloading
+from mystocks_ingest.daemon import commands, directory, jobs, notify, reloading
 from mystocks_ingest.daemon.counted import CountedMemories, CountedWork
 from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.knowledge import Knowledge
@@ -253,6 +253,7 @@ async def _work(daemon: Daemon, known: Known, signals: _Signals, told: Told) -> 
             group.create_task(reloading.watch(daemon), name="reloading"),
             group.create_task(control.serve(settings.state_dir, partial(commands.answer, daemon)), name="control"),
             group.create_task(notify.watchdog(), name="watchdog"),
+            group.create_task(directory.watch(settings.state_dir), name="directory"),
             group.create_task(serve(app, settings.http_host, settings.http_port, bound=bound.set_result), name="http"),
         ]
         if daemon.stream is not None:

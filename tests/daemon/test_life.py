@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -242,3 +243,17 @@ async def test_a_wrong_file_of_jobs_is_one_sentence_at_the_start(place: Place) -
     assert "jobs.yaml" in err
     assert "cannot read" in err
     assert "Traceback" not in err
+
+
+async def test_a_state_directory_taken_away_under_the_service_ends_it_instead_of_taking_rows_nobody_finds(
+    place: Place,
+) -> None:
+    place.jobs(QUOTES)
+    async with place.service("14:50:00") as service:
+        await service.says("batch.taken")
+        place.state.rename(place.folder / "elsewhere")
+        assert await service.ended() == 1
+        assert "was moved, deleted or replaced under the running service" in place.log
+    shutil.rmtree(place.state, ignore_errors=True)  # of what is remembered at the end a new one may be made
+    (place.folder / "elsewhere").rename(place.state)
+    assert (await place.stored("quote")).num_rows > 10
