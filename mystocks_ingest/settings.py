@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from mystocks_ingest.errors import ConfigError
 
+_OTHERS = {"MYSTOCKS_DEBUG", "MYSTOCKS_PUBLISH_ADDRESS"}  # of cli/endings.py and docker-compose.yml
+_ALIKE = 0.8  # of difflib's ratio
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 KNOWN_STORES = ("tdengine", "postgresql", "redis", "mysql")
 
@@ -176,6 +179,24 @@ def load() -> Settings:
     except ValidationError as exc:
         wrong = "; ".join(f"{e['loc'][0] if e['loc'] else 'settings'}: {e['msg']}" for e in exc.errors())
         raise ConfigError(f"wrong settings: {wrong}") from None
+
+
+def strangers() -> dict[str, str]:
+    """Names that look like settings and are none, with the setting that is most like each: a slip has no effect.
+
+    What is like none is told only where it begins with MYSTOCKS_ and stands in ``.env``, with nothing for the setting;
+    MYSQL_ROOT_PASSWORD and its like are somebody else's.
+    """
+    known = {str(info.alias or name) for name, info in Settings.model_fields.items()}
+    file = set(dotenv_values(".env"))
+    found = {}
+    for name in sorted({*os.environ, *file, *credentials()} - known - _OTHERS):
+        prefix = name.partition("_")[0] + "_"
+        endings = [k.removeprefix(prefix) for k in known if k.startswith(prefix)]
+        like = get_close_matches(name.removeprefix(prefix), endings, 1, _ALIKE)
+        if like or (name in file and prefix == "MYSTOCKS_"):
+            found[name] = prefix + like[0] if like else ""
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,10 +63,10 @@ def doctor(*, online: bool, json: bool) -> int:
     Databases named in MYSTOCKS_STORES are opened as a backfill opens them: what is missing there is made.
     """
     from mystocks_ingest.cli import process
-    from mystocks_ingest.settings import origins
+    from mystocks_ingest.settings import origins, strangers
 
     settings = process.settings()
-    findings = [*_packages(), *_state_dir(settings)]
+    findings = [*_packages(), *_strange(strangers()), *_state_dir(settings)]
     if all(f.health is not Health.WRONG for f in findings):
         findings += process.run(_service(settings, online=online))
     values = origins(settings)
@@ -92,6 +92,11 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, Health.OK, metadata.version(name))
         except metadata.PackageNotFoundError:
             yield Finding(name, Health.WRONG, "not installed", "make the environment anew with `make`")
+
+
+def _strange(names: Mapping[str, str]) -> Iterator[Finding]:
+    for name, meant in names.items():
+        yield Finding(name, Health.NOTE, "is no setting and has no effect", f"did you mean {meant}?" if meant else "")
 
 
 def _state_dir(settings: Settings) -> Iterator[Finding]:

@@ -32,9 +32,12 @@ def run(*, json: bool) -> int:
     from mystocks_ingest.daemon import running
     from mystocks_ingest.daemon.parts import Wall
     from mystocks_ingest.logs import get, redact
+    from mystocks_ingest.settings import strangers
 
     if json:
         process.prepare(settings.model_copy(update={"log_format": "json"}))
+    for name, meant in strangers().items():
+        get("settings").warning("setting.unknown", name=name, effect="none", like=meant)
     ready = False
 
     def told(daemon: Daemon) -> None:
