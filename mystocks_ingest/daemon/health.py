@@ -10,7 +10,7 @@ from time import monotonic
 
 from mystocks_ingest import __version__
 from mystocks_ingest.daemon.health_datasets import histories, live
-from mystocks_ingest.daemon.health_sinks import sinks, sources
+from mystocks_ingest.daemon.health_sinks import journal, sinks, sources
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.flow.schedule import Memory
 from mystocks_ingest.market import sessions
@@ -30,6 +30,7 @@ async def health(daemon: Daemon) -> Health:
         *live(daemon, now),
         *histories(daemon, now),
         *sinks(daemon, now),
+        journal(daemon),
         *sources(daemon, now),
         *((daemon.stream.part(),) if daemon.stream is not None else ()),
         _spool(daemon),

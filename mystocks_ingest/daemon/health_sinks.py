@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from time import monotonic
 
 from mystocks_ingest.daemon.ages import Noted
 from mystocks_ingest.daemon.onlooker import budgets
@@ -15,6 +16,7 @@ from mystocks_ingest.sources.pacing import SourceStatus
 from mystocks_ingest.sources.pacing_store import ALL
 
 _FAILING = 0.5  # of the calls lately
+_SILENT_SECONDS = 300.0  # without an answer of the journal
 
 
 def sinks(daemon: Daemon, now: datetime) -> Iterator[Part]:
@@ -70,6 +72,17 @@ def _sink(daemon: Daemon, store: str, tables: Sequence[Table], now: datetime) ->
     if (pool := meter.pool(loop)) is not None:
         figures |= {"connections_used": float(pool[0]), "connections_allowed": float(pool[1])}
     return Part(store, Kind.SINK, state, why, outage.at if outage is not None else None, page=required, figures=figures)
+
+
+def journal(daemon: Daemon) -> Part:
+    """The file of checkpoints, jobs and dead letters, whichever databases are in use; it is read each minute."""
+    silent = monotonic() - daemon.rounds.counted_tick
+    if silent < _SILENT_SECONDS:
+        return Part("journal", Kind.SINK, page=True, figures={"away": 0.0, "away_seconds": 0.0})
+    state = State.DOWN if silent > daemon.service.settings.page_away_seconds else State.DEGRADED
+    why = daemon.rounds.uncounted or "it does not answer; is the disk of the state directory well?"
+    figures = {"away": 1.0, "away_seconds": silent}
+    return Part("journal", Kind.SINK, state, f"away for {silent:.0f} s: {why}", page=True, figures=figures)
 
 
 def sources(daemon: Daemon, now: datetime) -> Iterator[Part]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, time
+from time import monotonic
 
 from mystocks_ingest.daemon.counted import CountedMemories
 from mystocks_ingest.daemon.freshness import Held, Plan, held
@@ -45,6 +46,8 @@ class Rounds:
     quality: dict[str, float] = field(default_factory=dict)
     runs: tuple[Run, ...] = ()
     counted_at: datetime | None = None
+    counted_tick: float = field(default_factory=monotonic)  # the same on the monotonic clock; the start, before
+    uncounted: str = ""  # why not, the last time
 
     async def run(self) -> None:
         """Make the rounds until cancelled."""
@@ -67,7 +70,7 @@ class Rounds:
             score = quality(await figures.latest(name))
             if score is not None:
                 self.quality[name] = score.score
-        self.counted_at = self.service.now()
+        self.counted_at, self.counted_tick, self.uncounted = self.service.now(), monotonic(), ""
 
     async def _count_again(self) -> None:
         while True:
@@ -75,7 +78,8 @@ class Rounds:
             try:
                 await self.count()
             except IngestError as exc:
-                log.warning("checkpoints.uncounted", reason=str(exc))
+                self.uncounted = str(exc)
+                log.warning("checkpoints.uncounted", reason=self.uncounted)
             try:
                 async with asyncio.timeout(_COUNT_EVERY):
                     await self.memories.ended.wait()

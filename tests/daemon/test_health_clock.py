@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from datetime import datetime
 from time import monotonic
 
@@ -11,7 +13,7 @@ from daemon_inside import Inside, inside, true
 from daemon_place import DAILY, QUOTES, Place
 from servers.redis import PASSWORD, Redis
 
-from mystocks_ingest.daemon import ages
+from mystocks_ingest.daemon import ages, health_sinks, rounds
 from mystocks_ingest.flow import live
 from mystocks_ingest.monitor.health import Part
 
@@ -24,7 +26,7 @@ class Passing:
     def __init__(self, service: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
         self._service = service
         self._passed = 0.0
-        for module in (ages, live):
+        for module in (ages, live, health_sinks, rounds):
             monkeypatch.setattr(module, "monotonic", lambda: monotonic() + self._passed)
 
     def passes(self, seconds: float) -> None:
@@ -88,6 +90,42 @@ async def test_an_outage_lasts_as_long_as_it_does_whatever_the_clock_says(
         part = await away()
         assert part is not None
         assert part.figures["away_seconds"] >= 100
+
+
+async def test_a_journal_whose_disk_hangs_degrades_pages_and_is_fresh_when_it_answers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.jobs(DAILY)
+    async with inside(place, datetime.fromisoformat(place.at("04:00:00"))) as service:
+        await true(lambda: service.daemon.rounds.counted_at)
+        assert await told(service) == ("fresh", "")
+        time, disk = Passing(service, monkeypatch), threading.Event()
+        reading = asyncio.create_task(service.daemon.service.database.run(lambda _: disk.wait(60)))
+        try:
+            time.passes(400)
+            state, reason = await told(service)
+            assert state == "degraded"
+            assert reason.startswith("away for 4")
+            assert "is the disk of the state directory well?" in reason
+            time.passes(1800)
+            status, body = await service.ask("/health/ready")
+            assert (status, len(body["paging"])) == (503, 1)
+            assert (await service.ask("/health/live"))[0] == 200
+        finally:
+            disk.set()
+            await reading
+        service.daemon.rounds.memories.ended.set()  # it is asked each minute, and when a job has ended
+
+        async def fresh() -> bool:
+            return (await told(service))[0] == "fresh"
+
+        await true(fresh)
+
+
+async def told(service: Inside) -> tuple[str, str]:
+    part = await service.part("sink", "journal")
+    assert part is not None
+    return part.state, part.reason
 
 
 async def test_news_is_awaited_from_when_a_job_was_resumed_or_came_with_a_changed_file(place: Place) -> None:
