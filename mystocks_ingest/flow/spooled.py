@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import ConfigError, Drifted, Full, Unavailable
+from mystocks_ingest.errors import ConfigError, Drifted, Full, IngestError, Unavailable
 from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Backlog, Query, Sink, Spooled
@@ -27,6 +27,7 @@ log = get("spool")
 
 STREAMS = frozenset({"tick", "quote", "depth"})
 """Datasets whose rows go past older ones that wait."""
+_OF_ROWS = (IngestError, ValueError, TypeError, LookupError, ArithmeticError, pa.ArrowException)  # what rows can cause
 _NO_WAITING = Limits(retry_seconds=0.0, linger_seconds=0.0, drain_seconds=0.1)
 Bury = Callable[[Table, pa.RecordBatch, Sequence[str]], Awaitable[None]]
 
@@ -163,7 +164,7 @@ class SpooledSink:
         mine = {target: table for target, table in self._tables.items() if table.database_type.store == store}
         pause, clock = self._pace.first_pause, asyncio.get_running_loop().time
         rests = dict[str, float]()  # by target: until when it is left alone, for its own table does not answer
-        doubted = set[str]()  # targets that did not answer in the round before, when others did
+        doubted = set[str]()  # targets that did not answer in the round before, in which others did
         while True:
             waiting = [target for target in mine if self._backlog.holds(target)]
             if not waiting:
@@ -180,12 +181,10 @@ class SpooledSink:
                 except Unavailable as exc:
                     missed.append((mine[target], exc))
             for table, why in missed:
-                if moved and str(table) not in doubted and str(table) not in self._held:
-                    continue  # the store may have come back after this one was tried
-                if moved or str(table) in self._held:  # the store is there: somebody has this table locked
+                if str(table) in self._held or str(table) in doubted:  # others got home: somebody has this one locked
                     self._hold(table, why)
                     rests[str(table)] = clock() + self._pace.stuck_seconds
-                else:
+                elif not moved:  # else the store may have come back after this one was tried
                     self._missed(store, why)
             doubted = {str(table) for table, _ in missed} if moved else set()
             if moved:
@@ -203,8 +202,8 @@ class SpooledSink:
             return False
         except Unavailable:
             raise
-        except Exception as exc:
-            # a defect; were the service to end by it, the same rows would end it at every start
+        except _OF_ROWS as exc:
+            # a defect that these rows meet: were the service to end by it, they would end it at every start
             if self._hold(table, exc):
                 log.exception("rows.undrained", table=table.name)
             return False

@@ -337,12 +337,12 @@ async def test_rows_that_another_version_of_the_file_left_fit_or_become_dead_let
         assert [why in letter for letter in h.buried] == [True] * bool(why)
 
 
-async def test_a_defect_met_on_the_way_home_holds_that_table_and_ends_nothing(tmp_path: Path) -> None:
+async def test_a_defect_that_rows_meet_on_the_way_home_holds_that_table_and_ends_nothing(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.gate.shut = True
         await h.sink.write(BARS, bars(0, 10.0))
         await h.sink.write(TICKS, tick(1))
-        h.gate.barred = RuntimeError("a defect")
+        h.gate.barred = ValueError("a defect")
         h.gate.shut = False
         async with asyncio.timeout(30):
             while h.spool.holds(str(TICKS)) or list(h.sink.away.values()) != ["a defect"]:  # noqa: ASYNC110
@@ -365,7 +365,9 @@ async def test_a_table_that_somebody_has_locked_holds_up_no_other_of_its_databas
         await h.sink.write(TICKS, tick(2))
         assert h.gate.order[-1] == ("tick", 2), "it is there for other tables, so fresh rows go to it at once"
         assert not h.spool.holds(str(TICKS))
-        assert "no answer" in h.sink.away["embedded"], "and it says whose rows wait"
+        async with asyncio.timeout(30):
+            while "no answer" not in h.sink.away.get("embedded", ""):  # noqa: ASYNC110 - and it says whose rows wait
+                await asyncio.sleep(0.01)
         h.gate.locked = False
         await h.emptied()
         assert len(await h.closes()) == 3
