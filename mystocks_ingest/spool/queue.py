@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,7 +23,21 @@ import pyarrow as pa
 from mystocks_ingest.errors import ConfigError, Full, Unavailable
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Spooled
-from mystocks_ingest.spool.salvage import checksum, salvaged
+from mystocks_ingest.spool import ahead
+from mystocks_ingest.spool.file import (
+    SUFFIXES,
+    bytes_of,
+    carried_over,
+    is_full,
+    mark,
+    opened,
+    packed,
+    remove,
+    shrink,
+    unpacked,
+)
+from mystocks_ingest.spool.reserve import Reserve
+from mystocks_ingest.spool.salvage import checksum
 
 T = TypeVar("T")
 Body = bytes  # of a record
@@ -33,19 +46,8 @@ log = get("spool")
 FILE = "spool.sqlite"
 _MENDING = "spool-mending.sqlite"  # what is carried over of a damaged file
 _MENDED = "spool-mended.sqlite"  # the same, whole: it is to take the damaged one's place
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS record (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, at TEXT NOT NULL, rows INTEGER NOT NULL,
-    checksum BLOB NOT NULL, body BLOB NOT NULL, until INTEGER
-);
-CREATE INDEX IF NOT EXISTS record_of_target ON record (target, id);
-CREATE TABLE IF NOT EXISTS quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT, at TEXT, rows INTEGER, reason TEXT NOT NULL, body BLOB
-);
-"""
-_SUFFIXES = ("", "-wal", "-shm")
-_CHECK_SECONDS = 1.0  # of the start
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
+_RESERVE = "spool-reserve"
+_SPARE_BYTES = 1 << 18  # of a record beyond its body, generously
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Spool:
     def __init__(self, directory: Path, *, most_bytes: int = 2 << 30) -> None:
         self._path = directory / FILE
         self.most_bytes = most_bytes
+        self._reserve = Reserve(directory / _RESERVE)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._file: sqlite3.Connection | None = None
         self._levels: dict[str, Level] = {}  # replaced as a whole, on the spool's thread, once a transaction is durable
@@ -114,37 +117,42 @@ class Spool:
 
     async def put(self, target: str, rows: pa.RecordBatch, *, until: int | None = None) -> None:
         """Keep ``rows``; durable on return. ``until``: the newest one's time. Raises Full when they do not fit."""
-        body = await asyncio.to_thread(_packed, rows)
+        body = await asyncio.to_thread(packed, rows)
         at = datetime.now(UTC)
         await self._run(lambda file: self._insert(file, target, at, rows.num_rows, body, until))
 
     async def oldest(self, target: str, *, most_rows: int) -> list[Spooled]:
         """The oldest records of a target, at least one where there is any, together at most ``most_rows``."""
-        found: list[Spooled] = await self._run(lambda file: list(self._read(file, target, most_rows)))
+        found: list[Spooled] = await self._run(lambda file: list(self._read(file, target, most_rows)), frees=True)
         return found
 
     async def done(self, records: Sequence[Spooled]) -> None:
         """These are durable elsewhere: forget them."""
         if records:
-            await self._run(lambda file: self._forget(file, [r.id for r in records]))
+            await self._run(lambda file: self._forget(file, [r.id for r in records]), frees=True)
 
     async def drop_oldest(self, target: str, *, least_bytes: int) -> int:
         """Make room at the cost of the target's oldest records; how many rows that were."""
-        dropped = await self._run(lambda file: self._drop(file, target, least_bytes))
+        dropped = await self._run(lambda file: self._drop(file, target, least_bytes), frees=True)
         if dropped:
             log.warning("rows.dropped", target=target, rows=dropped, why="the spool is full")
         return dropped
 
     # on the spool's thread -----------------------------------------------------------------------------------------
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, work)
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, frees: bool = False) -> T:
+        """``frees``: it takes records out, which a full disk must not hinder."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, work, frees)
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], frees: bool) -> T:  # noqa: FBT001 - of one caller
         try:
             return self._once(work)
         except sqlite3.DatabaseError as exc:
-            if _is_full(exc):
+            if is_full(exc):
+                if (frees or self._file is None) and self._reserve.release():
+                    if self._file is not None:
+                        self._restart(self._file)
+                    return self._attempt(work, frees)
                 raise Full(f"the disk of the spool {self._path} is full: free space") from exc
             if isinstance(exc, sqlite3.OperationalError) and "malformed" not in str(exc):
                 raise Unavailable(f"the spool {self._path} cannot be used: {exc}") from exc
@@ -162,36 +170,35 @@ class Spool:
         emptied = _some(self._levels) and not _some(self._draft)
         self._levels = self._draft
         if emptied:
-            _shrink(file)
+            shrink(file)
+            self._reserve.release()
         return found
+
+    def _restart(self, file: sqlite3.Connection) -> None:
+        """Bring the log home, so that it is written over from its beginning and grows no more."""
+        try:
+            file.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except sqlite3.OperationalError as exc:
+            log.warning("spool.cramped", reason=str(exc))
 
     def _open(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.with_name(_MENDED).exists():
                 self._take_over()
-            file = sqlite3.connect(self._path, check_same_thread=False, timeout=0)
-        except (OSError, sqlite3.OperationalError) as exc:
+            found = ahead.made_good(self._path)
+        except OSError as exc:
             raise ConfigError(
                 f"the spool {self._path} cannot be opened ({exc}): set MYSTOCKS_STATE_DIR to a folder this user may "
                 "write to"
             ) from exc
+        if found:
+            self._report(found)
+        file = opened(self._path)
         try:
-            file.execute("PRAGMA locking_mode = EXCLUSIVE")
-            file.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            file.execute("PRAGMA journal_mode = WAL")
-            file.execute("PRAGMA synchronous = FULL")
-            file.executescript(_SCHEMA)
-            _require_sound(file)
-            if "until" not in [column[1] for column in file.execute("PRAGMA table_info(record)")]:
-                file.execute("ALTER TABLE record ADD COLUMN until INTEGER")  # a file of an earlier version
             self._file = file
             self._levels = self._counted(file)
-        except sqlite3.OperationalError as exc:
-            file.close()
-            if "locked" in str(exc):
-                raise ConfigError(f"the spool {self._path} is in use by another process: stop that one first") from exc
-            raise
+            mark(file, ahead.OPEN)
         except BaseException:
             self._file = None
             file.close()
@@ -200,6 +207,7 @@ class Spool:
 
     def _close(self) -> None:
         if self._file is not None:
+            mark(self._file, 0)
             self._file.close()
             self._file = None
 
@@ -210,6 +218,10 @@ class Spool:
             raise Full(
                 f"the spool {self._path} is full ({self.bytes / 1e6:.0f} of {self.most_bytes / 1e6:.0f} MB wait)"
             )
+        try:
+            self._reserve.hold(bytes_of(self._path.with_name(self._path.name + "-wal")) + len(body) + _SPARE_BYTES)
+        except OSError as exc:
+            raise Full(f"the disk of the spool {self._path} is full: free space") from exc
         insert = "INSERT INTO record (target, at, rows, checksum, body, until) VALUES (?, ?, ?, ?, ?, ?)"
         file.execute(insert, (target, at.isoformat(), rows, checksum(body), body, until))
         level = self._draft.get(target, Level())
@@ -288,7 +300,7 @@ class Spool:
             batch = None
             if checksum(body) == stated:
                 try:
-                    batch = _unpacked(body)
+                    batch = unpacked(body)
                 except (pa.ArrowException, OSError, StopIteration) as exc:
                     reason = f"it is no Arrow batch: {exc}"
             if batch is None:
@@ -314,8 +326,8 @@ class Spool:
         """Begin a new file with every record of the damaged one that can be read; nothing is moved before it is whole."""
         self._close()
         mending = self._path.with_name(_MENDING)
-        _remove(mending)
-        saved, lost = _carried_over(self._path, mending)
+        remove(mending)
+        saved, lost = carried_over(self._path, mending)
         mending.rename(self._path.with_name(_MENDED))
         damaged = self._take_over()
         self._open()
@@ -327,7 +339,7 @@ class Spool:
     def _take_over(self) -> Path:
         """Put the mended file in the damaged one's place; where that is now. A crash amid it is made good at the start."""
         damaged = self._path.with_name(f"spool-damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.sqlite")
-        for suffix in _SUFFIXES:
+        for suffix in SUFFIXES:
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
                 part.rename(damaged.with_name(damaged.name + suffix))
@@ -339,39 +351,6 @@ class Spool:
         log.error("spool.damaged", path=str(self._path), what=text)
 
 
-def _carried_over(damaged: Path, mended: Path) -> tuple[int, int]:
-    """How many records of ``damaged`` are in the new file ``mended``, and how many in its quarantine."""
-    saved = lost = 0
-    file = sqlite3.connect(mended)
-    try:
-        file.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        file.execute("PRAGMA synchronous = FULL")
-        file.executescript(_SCHEMA)
-        with file:
-            for found in salvaged(damaged):
-                if found.sound:
-                    file.execute(
-                        "INSERT INTO record (target, at, rows, checksum, body) VALUES (?, ?, ?, ?, ?)",
-                        (found.target, found.at, found.rows, found.checksum, found.body),
-                    )
-                    saved += 1
-                else:
-                    reason = "its bytes do not bear its checksum" if found.body is not None else "it cannot be read"
-                    file.execute(
-                        "INSERT INTO quarantine (target, at, rows, reason, body) VALUES (?, ?, ?, ?, ?)",
-                        (found.target, found.at, found.rows, reason, found.body),
-                    )
-                    lost += 1
-    finally:
-        file.close()
-    return saved, lost
-
-
-def _remove(path: Path) -> None:
-    for suffix in _SUFFIXES:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
 def _oldest(file: sqlite3.Connection, target: str) -> datetime | None:
     row = file.execute("SELECT at FROM record WHERE target = ? ORDER BY id LIMIT 1", (target,)).fetchone()
     return datetime.fromisoformat(row[0]) if row is not None else None
@@ -379,46 +358,3 @@ def _oldest(file: sqlite3.Connection, target: str) -> datetime | None:
 
 def _some(levels: Mapping[str, Level]) -> bool:
     return any(level.records for level in levels.values())
-
-
-def _shrink(file: sqlite3.Connection) -> None:
-    """Give the room of a file that holds nothing back to the disk; ``execute`` would free a single page."""
-    try:
-        file.executescript("PRAGMA incremental_vacuum")
-    except sqlite3.OperationalError as exc:
-        log.warning("spool.unshrunk", reason=str(exc))
-
-
-def _require_sound(file: sqlite3.Connection) -> None:
-    """Looked at for a moment, which does for a small file; of a large one each record proves itself when it is read."""
-    timer = threading.Timer(_CHECK_SECONDS, file.interrupt)
-    timer.start()
-    try:
-        (found,) = file.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as exc:
-        if getattr(exc, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
-            raise
-        log.info("spool.unchecked", seconds=_CHECK_SECONDS)
-        return
-    finally:
-        timer.cancel()
-        timer.join()  # from here on it interrupts nothing
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"malformed: {found}")
-
-
-def _is_full(exc: sqlite3.DatabaseError) -> bool:
-    return getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-
-
-def _packed(rows: pa.RecordBatch) -> bytes:
-    out = pa.BufferOutputStream()
-    with pa.ipc.new_stream(out, rows.schema, options=_OPTIONS) as writer:
-        writer.write_batch(rows)
-    packed: bytes = out.getvalue().to_pybytes()
-    return packed
-
-
-def _unpacked(body: bytes) -> pa.RecordBatch:
-    with pa.ipc.open_stream(body) as reader:
-        return reader.read_next_batch()

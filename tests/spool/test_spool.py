@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from mystocks_ingest.errors import ConfigError
-from mystocks_ingest.spool import FILE, Full, Spool, queue
+from mystocks_ingest.spool import FILE, Full, Spool
+from mystocks_ingest.spool import file as spool_file
 
 TICKS = "TDengine.market_data.tick"
 BARS = "PostgreSQL.quant_research.bar_1d"
@@ -237,7 +238,7 @@ async def test_a_file_too_large_to_be_looked_through_at_the_start_opens_all_the_
 ) -> None:
     async with Spool(tmp_path) as spool:
         await spool.put(TICKS, pa.record_batch({"n": [random.randbytes(4000) for _ in range(5_000)]}))
-    monkeypatch.setattr(queue, "_CHECK_SECONDS", 0.0)  # it ends in the middle, or before it began
+    monkeypatch.setattr(spool_file, "_CHECK_SECONDS", 0.0)  # it ends in the middle, or before it began
     async with Spool(tmp_path) as spool:
         assert not spool.damage
         (record,) = await spool.oldest(TICKS, most_rows=1)
