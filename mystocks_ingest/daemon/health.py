@@ -20,6 +20,7 @@ from mystocks_ingest.monitor.health import Health, Kind, Part, Queue, State
 
 _LAG_SECONDS = 1.0
 _FULL, _TIGHT = 0.95, 0.8
+_ROOM_BYTES = 20e9  # a large disk that is nearly full has room for weeks: that wakes nobody
 _MISSED_SECONDS = 3600.0  # so long after the last entry that the monitor log missed somebody should look
 
 
@@ -121,8 +122,9 @@ def _disk(daemon: Daemon) -> Part:
     figures = {"used_percent": 100 * used, "free_bytes": float(usage.free)}
     if used < _TIGHT:
         return Part("disk", Kind.DISK, figures=figures)
-    state = State.DOWN if used > _FULL else State.DEGRADED
-    return Part("disk", Kind.DISK, state, f"{100 * used:.0f} % of it is used: make room", page=True, figures=figures)
+    state = State.DOWN if used > _FULL and usage.free < _ROOM_BYTES else State.DEGRADED
+    why = f"{100 * used:.0f} % of it is used, {usage.free / 1e9:,.1f} GB are free: make room"
+    return Part("disk", Kind.DISK, state, why, page=True, figures=figures)
 
 
 def _calendar(daemon: Daemon, now: datetime) -> Part:
