@@ -28,7 +28,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
 _SLOW = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-_LONG = (1.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 21600.0)
+_AGES = (*_FAST, 120.0, 600.0, 3600.0, 21600.0)  # what waited in the spool comes late
+_LONG = (0.1, 0.3, 1.0, 3.0, 10.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 21600.0)  # polls, and jobs of hours
 _LAG = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -96,7 +97,7 @@ FAMILIES = (
         "histogram",
         ("store", "dataset"),
         "From an answer's arrival to its rows being in the store, a batch once.",
-        _FAST,
+        _AGES,
     ),
     Family("mystocks_calls_total", "counter", ("source", "outcome"), "Calls of a source by how they ended."),
     Family("mystocks_call_seconds", "histogram", ("source",), "How long a source took to answer.", _SLOW),
