@@ -93,6 +93,8 @@ def _spool(daemon: Daemon) -> Part:
         return Part("spool", Kind.SPOOL, State.DEGRADED, daemon.spool.damage[-1], figures=figures)
     if waiting:
         why = f"{figures['waiting_rows']:.0f} rows wait for their database"
+        if daemon.front.stranded:
+            why += f", of {', '.join(daemon.front.stranded)} in vain: no table in use has that name any more"
         return Part("spool", Kind.SPOOL, State.DEGRADED, why, figures=figures)
     return Part("spool", Kind.SPOOL, figures=figures)
 

@@ -77,6 +77,11 @@ class SpooledSink:
         held = {self._tables[target].database_type.store: why for target, why in self._held.items()}
         return held | self._why
 
+    @property
+    def stranded(self) -> tuple[str, ...]:
+        """Targets whose rows wait though no table in use has that name: a table or store that was taken out."""
+        return tuple(target for target in self._backlog.targets if target not in self._tables)
+
     async def write(self, table: Table, rows: pa.RecordBatch) -> None:
         """Raises Rejected as the sink does, and Unavailable only where a required table's spool is full."""
         ahead, behind = self._divided(table, rows)
@@ -93,9 +98,8 @@ class SpooledSink:
 
     async def drain(self) -> None:
         """Bring spooled rows home, for ever; each store by itself."""
-        for target in self._backlog.targets:
-            if target not in self._tables:
-                log.warning("rows.stranded", target=target, why="no table in use has that name: they stay in the spool")
+        for target in self.stranded:
+            log.warning("rows.stranded", target=target, why="no table in use has that name: they stay in the spool")
         stores = {t.database_type.store for t in self._tables.values()}
         async with asyncio.TaskGroup() as group:
             for store in sorted(stores):

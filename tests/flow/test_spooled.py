@@ -381,3 +381,15 @@ async def test_a_database_that_returns_while_its_tables_are_tried_has_none_of_th
         h.gate.opening = True  # bars are tried first: in vain, and the ticks after them get home
         await h.emptied()
         assert len(await h.closes()) == 1
+
+
+async def test_rows_whose_table_was_taken_out_stay_and_are_named(tmp_path: Path) -> None:
+    async with Spool(tmp_path) as spool:
+        await spool.put("PostgreSQL.quant_research.gone", bars(1, 10.0))
+        await spool.put(str(BARS), bars(2, 11.0))
+    async with house(tmp_path) as h:
+        async with asyncio.timeout(30):
+            while h.spool.holds(str(BARS)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert h.sink.stranded == ("PostgreSQL.quant_research.gone",)
+        assert h.spool.levels["PostgreSQL.quant_research.gone"].rows == 1
