@@ -1,16 +1,17 @@
 """Live collection: poll a source for the newest state or the trades so far, keep what is news, store it, build bars.
 
 A source that fails rests, longer each time, and the next one is asked; one that is limited or has banned us rests until
-the time it named, and with it its whole family. Only rows that are news travel on to the checks and the tables; only
-those that were stored are held, so that what could not be stored is news again at the next poll. Bars under way are
-kept in a file as well, so that a restart within a minute tears none.
+the time it named, and with it its whole family. Where another one could answer, a source is not waited for much longer
+than it usually takes: what happens meanwhile is seen by nobody. Only rows that are news travel on to the checks and the
+tables; only those that were stored are held, so that what could not be stored is news again at the next poll. Bars under
+way are kept in a file as well, so that a restart within a minute tears none.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -19,7 +20,17 @@ from time import monotonic
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mystocks_ingest.errors import Banned, Denied, IngestError, Limited, Malformed, Unavailable, Unsupported, outcome_of
+from mystocks_ingest.errors import (
+    Banned,
+    Denied,
+    IngestError,
+    Limited,
+    Malformed,
+    Unavailable,
+    Unreachable,
+    Unsupported,
+    outcome_of,
+)
 from mystocks_ingest.flow.ingest import Ingest
 from mystocks_ingest.logs import get
 from mystocks_ingest.market import sessions
@@ -34,6 +45,7 @@ log = get("live")
 _FIRST_REST, _LONGEST_REST = timedelta(seconds=3), timedelta(minutes=5)
 _DENIED_REST = timedelta(hours=1)
 _FIRST_TRADE = time(9, 25)  # the opening auction's; before it a vendor shows the trades of the day before, or none
+_TIMES_AS_LONG = 4.0  # as its slowest answer of late; a lane may have to start anew
 _SAVED_AGAIN = timedelta(seconds=1)
 
 
@@ -81,9 +93,11 @@ class Collector:
     now: Callable[[], datetime]
     bars: bool = False
     memory: Path | None = None
+    patience_seconds: float = 15.0  # that a source is given at least, where another one could answer
     figures: dict[str, Figures] = field(default_factory=dict)
     _known: dict[str, Known] = field(default_factory=dict)
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _slowest: dict[tuple[str, str], float] = field(default_factory=dict)  # seconds, by source and dataset
     _resting: dict[tuple[str, str], _Rest] = field(default_factory=dict)  # source; dataset, or empty: all of them
     _minutes: MinuteBars | None = None
     _saved: datetime | None = None
@@ -103,17 +117,17 @@ class Collector:
         day = sessions.today(self.now())
         request = Request(wanted, Window(day, day + timedelta(days=1)), symbols)
         reasons = []
-        for name in order or tuple(self.sources):
-            source = self.sources.get(name)
-            if source is None or wanted.name not in source.offers:
-                continue
+        names = [n for n in order or tuple(self.sources) if n in self.sources and wanted.name in self.sources[n].offers]
+        for place, name in enumerate(names):
+            source = self.sources[name]
             rest = self._rests(name, wanted)
             if rest is not None:
                 reasons.append(f"{name} rests until {rest.until:%H:%M:%S} ({rest.reason})")
                 continue
             began, before = self.now(), seen.rows
+            others = any(self._rests(other, wanted) is None for other in names[place + 1 :])
             try:
-                await self._ask(source, request, seen)
+                await self._ask(source, request, seen, hurry=others)
             except Unavailable:
                 raise
             except IngestError as exc:
@@ -153,10 +167,10 @@ class Collector:
         rests = (self._resting.get((name, part)) for part in ("", wanted.name))
         return max((r for r in rests if r is not None and r.lasts(self.now())), key=lambda r: r.until, default=None)
 
-    async def _ask(self, source: Source, request: Request, seen: Figures) -> None:
+    async def _ask(self, source: Source, request: Request, seen: Figures, *, hurry: bool) -> None:
         turn = self._turns.setdefault(request.dataset.name, asyncio.Lock())
         until = None
-        async for frame in source.fetch(request):
+        async for frame in self._answers(source, request, hurry=hurry):
             if frame.dataset == request.dataset:
                 if frame.dataset == QUOTE and not request.symbols:
                     until = shown_until(frame.rows, self.now())
@@ -164,6 +178,26 @@ class Collector:
                     await self._store(frame, source, seen, until)
         if until is not None and self._minutes is not None:
             self._minutes.looked(until)
+
+    async def _answers(self, source: Source, request: Request, *, hurry: bool) -> AsyncIterator[Frame]:
+        """What the source answers; ``hurry``: Unreachable once it takes much longer than it did of late."""
+        known, clock = (source.name, request.dataset.name), asyncio.get_running_loop().time
+        usual = self._slowest.get(known)
+        limit = max(self.patience_seconds, usual * _TIMES_AS_LONG) if hurry and usual is not None else None
+        slowest, frames = 0.0, aiter(source.fetch(request))
+        while True:
+            began = clock()
+            try:
+                async with asyncio.timeout(limit):
+                    frame = await anext(frames)
+            except StopAsyncIteration:
+                break
+            except TimeoutError as exc:
+                said = f"{source.name} did not answer within {limit:.0f} s, of late it took {usual:.1f} s"
+                raise Unreachable(said) from exc
+            slowest = max(slowest, clock() - began)
+            yield frame
+        self._slowest[known] = max(slowest, (usual or 0.0) / 2)
 
     async def _store(self, frame: Frame, source: Source, seen: Figures, until: datetime | None = None) -> None:
         """``until``: up to when the frame shows what happened; None: until now."""

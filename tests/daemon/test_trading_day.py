@@ -178,15 +178,14 @@ async def test_a_full_day_at_sixty_times_the_speed_with_two_kills_and_a_holiday_
         assert len(looks) == of_the_day, "nobody is asked on the holiday"
         for name in ("quotes", "ticks"):
             assert_within_hours(x.times(name), {day})
-        assert {name: [due for due, _ in x.times(name)] for name in ("reference", "factors", "daily", "nightly")} == {
-            name: [x.moment(clock)]
-            for name, clock in (
-                ("reference", "08:30:00"),
-                ("factors", "15:30:00"),
-                ("daily", "17:05:00"),
-                ("nightly", "17:06:00"),
-            )
+        clocks = {
+            "reference": ("08:29:30", "08:30:00"),  # at once, for nothing is stored yet; and when it is due
+            "factors": ("15:30:00",),
+            "daily": ("17:05:00",),
+            "nightly": ("17:06:00",),
         }
+        due = {name: [at for at, _ in x.times(name)] for name in clocks}
+        assert due == {name: [x.moment(clock) for clock in own] for name, own in clocks.items()}
         stored = await x.stored("quote", "tick", "bar_1m", "bar_1d")
         seen = of_kills(x.sim.market, x.looks_of(looks), killed)
         quotes = assert_quotes(stored["quote"], seen)

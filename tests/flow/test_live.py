@@ -45,11 +45,11 @@ class Floor:
 
 
 @asynccontextmanager
-async def floor(folder: Path) -> AsyncIterator[Floor]:
+async def floor(folder: Path, *, deadline: float = 3.0) -> AsyncIterator[Floor]:
     async with AsyncExitStack() as stack:
         sim = await stack.enter_async_context(running(SimConfig(seed=11, stocks=24, sessions=30)))
         settings = Settings(
-            MYSTOCKS_STATE_DIR=folder, MYSTOCKS_CALL_DEADLINE=3.0, TUSHARE_POINTS=5000, **sim.environment
+            MYSTOCKS_STATE_DIR=folder, MYSTOCKS_CALL_DEADLINE=deadline, TUSHARE_POINTS=5000, **sim.environment
         )
         began, moment = monotonic(), datetime.combine(sim.market.last_day, time(14, 58), ZONE).astimezone(UTC)
 
@@ -94,6 +94,17 @@ async def test_a_vendor_that_fails_rests_and_the_next_one_is_asked(tmp_path: Pat
         calls = await f.sim.calls()
         await f.collector.poll(QUOTE, order=("tushare", "akshare-sina"))
         assert (await f.sim.calls())["tushare"] == calls["tushare"], "it rests still"
+
+
+async def test_a_vendor_that_falls_silent_is_not_waited_for_long_where_another_one_can_answer(tmp_path: Path) -> None:
+    async with floor(tmp_path, deadline=120.0) as f:
+        f.collector.patience_seconds = 0.5
+        for _ in range(4):  # it takes long to begin, and less after that
+            assert await f.collector.poll(QUOTE, order=("tushare",)) == ""
+        await f.sim.fault("tushare", "silence", times=None)
+        assert await f.collector.poll(QUOTE, order=("tushare", "akshare-sina")) == ""
+        assert f.collector.figures["quote"].source == "akshare-sina"
+        assert "did not answer within" in f.collector._resting["tushare", ""].reason
 
 
 async def test_nobody_left_to_ask_is_a_reason_and_no_error(tmp_path: Path) -> None:
