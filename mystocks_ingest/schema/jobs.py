@@ -70,7 +70,7 @@ class _Entry(Entry):
 
 def read(path: Path) -> tuple[JobEntry, ...]:
     """The jobs of the file at ``path``, in its order. Raises ConfigError."""
-    source = Source(path)
+    source = Source(path, "jobs")
     if not isinstance(source.data, dict) or not isinstance(source.data.get("jobs"), list):
         raise ConfigError(source.report([Complaint((), "the file must be a mapping with a list `jobs:`")]))
     complaints = list(source.repeated)

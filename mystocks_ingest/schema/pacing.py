@@ -49,7 +49,7 @@ def read(path: Path, known: Collection[str]) -> Mapping[str, Pace]:
     """
     if not path.exists():
         return {}
-    source = Source(path)
+    source = Source(path, "sources")
     if not isinstance(source.data, dict) or not isinstance(source.data.get("sources") or {}, dict):
         raise ConfigError(source.report([Complaint((), "the file must be a mapping with a mapping `sources:`")]))
     complaints = list(source.repeated)

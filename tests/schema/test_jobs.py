@@ -25,6 +25,15 @@ def test_the_shipped_jobs_read_and_have_names_of_their_own() -> None:
     assert [j.name for j in found if j.live] == ["quotes"]
 
 
+def test_a_file_that_is_absent_or_empty_is_told_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.yaml"
+    with pytest.raises(ConfigError, match=r"no job file at .*jobs\.yaml: .* that holds jobs\.yaml"):
+        jobs.read(path)
+    path.write_text("# all of it is a remark\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"jobs\.yaml is empty: it must hold `jobs:`"):
+        jobs.read(path)
+
+
 def test_every_mistake_is_told_with_its_line_and_column(tmp_path: Path) -> None:
     path = tmp_path / "jobs.yaml"
     path.write_text(

@@ -62,13 +62,13 @@ _Constructor.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 class Source:
-    """One file, composed; ``data`` is what it says. Raises ConfigError for what is no YAML."""
+    """One file, composed; ``data`` is what it says, under the entry ``top``. Raises ConfigError for what is no YAML."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, top: str = "tables") -> None:
         self.path = path
-        text = _text(path)
+        text = _text(path, top)
         try:
-            self.root = _composed(path, text)
+            self.root = _composed(path, text, top)
             self.repeated = tuple(_repeated(self.root, (), set()))  # before merge keys are unfolded
             self.data: Any = _Constructor("").construct_document(self.root)
         except yaml.MarkedYAMLError as exc:
@@ -114,12 +114,12 @@ def _line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, top: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"no table file at {path}: set MYSTOCKS_CONFIG_DIR to the folder that holds tables.yaml"
+            f"no {top.removesuffix('s')} file at {path}: set MYSTOCKS_CONFIG_DIR to the folder that holds {top}.yaml"
         ) from None
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path} is not UTF-8 text (byte {exc.start}): save it as UTF-8") from None
@@ -127,14 +127,14 @@ def _text(path: Path) -> str:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from None
 
 
-def _composed(path: Path, text: str) -> yaml.Node:
+def _composed(path: Path, text: str, top: str) -> yaml.Node:
     strange = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if strange is not None:
         line, column = text.count("\n", 0, strange.start()) + 1, strange.start() - text.rfind("\n", 0, strange.start())
         raise ConfigError(f"{path}:{line}:{column}: not YAML: the character {strange[0]!r} may not stand here")
     root = yaml.compose(text, Loader=_Composer)
     if root is None:
-        raise ConfigError(f"{path} is empty: it must hold a list `tables:`")
+        raise ConfigError(f"{path} is empty: it must hold `{top}:`")
     return root
 
 
