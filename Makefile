@@ -65,7 +65,7 @@ health: $(ready) ## health and alerts of the real service: each rule fires and r
 	@$(guarded) $(python) -m pytest -q -s --durations=0 tests/daemon/test_alert_stories.py tests/daemon/test_health_states.py
 
 .PHONY: day
-day: $(ready) ## a simulated trading day at 60 times the speed, with two kills: what was shown, what is stored; a table, seven minutes
+day: $(ready) ## a simulated trading day at 60 times the speed, with two kills: what was shown, what is stored, in one store and in four databases; a table, a quarter of an hour
 	@$(guarded) $(python) -m pytest -q -s -m long tests/daemon/test_trading_day.py
 
 .PHONY: docs

@@ -200,6 +200,9 @@ class Pacer:
             outcome = outcome_of(exc)
             self.failed(exc, api=api)
             raise
+        except asyncio.CancelledError:
+            outcome = Outcome.UNREACHABLE  # whoever asked does not wait any longer
+            raise
         finally:
             if self.told is not None:
                 self.told(outcome, time.monotonic() - began, again=again)

@@ -300,3 +300,19 @@ async def test_a_full_disk_is_one_sentence_and_closing_is_quiet(tmp_path):
     with pytest.raises(Unavailable, match=r"cannot be counted in pacing\.sqlite .*full.*: free space"):
         pacer.charge(20_000)
     pacer.close()
+
+
+async def test_a_call_that_nobody_waits_for_any_longer_is_not_told_as_answered(pacer_of):
+    pacer, heard = pacer_of(), []
+    pacer.told = lambda *told, **_: heard.append(str(told[0]))
+    under_way = asyncio.Event()
+
+    async def silent():
+        under_way.set()
+        await asyncio.Event().wait()
+
+    asking = asyncio.create_task(pacer.run(silent, within=60.0))
+    await under_way.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert heard == ["unreachable"]
