@@ -7,7 +7,8 @@ hundred connections that say nothing would keep monitoring from ``/health``, and
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import resource
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -18,6 +19,12 @@ from mystocks_ingest.logs import get
 log = get("http")
 
 
+def _files() -> int:
+    """How many files this process may have open, connections among them."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """How many connections are open at once, and how long they are waited for.
@@ -26,7 +33,7 @@ class Bounds:
     of its answer for ``stuck_seconds`` is let go.
     """
 
-    most: int = 400
+    most: int = field(default_factory=lambda: min(1_500, _files() // 2))
     head_seconds: float = 20.0
     stuck_seconds: float = 60.0
 

@@ -5,31 +5,68 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import time
 from pathlib import Path
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.logs import get
+
+log = get("http")
 
 _ENTRY = re.compile(r"^(?:(?P<name>[A-Za-z0-9_.-]{1,32}):)?(?P<hash>[0-9a-fA-F]{64})$")
 _LONGEST = 512  # characters of a token that are looked at
+_LOOK_SECONDS = 1.0
 
 
 class Tokens:
-    """The tokens that are let in; ``hashes`` maps a token's name to the SHA-256 of its text."""
+    """The tokens that are let in; ``hashes`` maps a token's name to the SHA-256 of its text.
 
-    def __init__(self, hashes: dict[str, bytes]) -> None:
+    Those of a ``file`` are read again when it changes: a token that is taken out is not let in any more.
+    """
+
+    def __init__(self, hashes: dict[str, bytes], file: Path | None = None) -> None:
         self._hashes = hashes
+        self._file = file
+        self._seen = _state(file)
+        self._looked = time.monotonic()
 
     def __bool__(self) -> bool:
+        self._look()
         return bool(self._hashes)
 
     def owner(self, presented: str) -> str | None:
         """The name of the token, None for one that is not let in. Takes as long either way."""
+        self._look()
         found = None
         digest = hashlib.sha256(presented[:_LONGEST].encode(errors="replace")).digest()
         for name, known in self._hashes.items():
             if hmac.compare_digest(digest, known):
                 found = name
         return found
+
+    def _look(self) -> None:
+        """Take over a changed file, within a second. One that cannot be used is said, and the tokens stay as they were."""
+        if self._file is None or time.monotonic() < self._looked + _LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        state = _state(self._file)
+        if state == self._seen:
+            return
+        self._seen = state
+        try:
+            self._hashes = _hashes(_lines(self._file))
+        except ConfigError as exc:
+            log.warning("tokens.refused", reason=str(exc))
+        else:
+            log.warning("tokens.reloaded", tokens=len(self._hashes))
+
+
+def _state(file: Path | None) -> tuple[int, ...]:
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        return ()
+    return () if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def read(written: str | None) -> Tokens:
@@ -41,7 +78,12 @@ def read(written: str | None) -> Tokens:
         return Tokens({})
     entries = [entry.strip() for entry in written.split(",") if entry.strip()]
     if not all(_ENTRY.match(entry) for entry in entries) and len(entries) == 1:
-        entries = _lines(Path(entries[0]))
+        file = Path(entries[0])
+        return Tokens(_hashes(_lines(file)), file)
+    return Tokens(_hashes(entries))
+
+
+def _hashes(entries: list[str]) -> dict[str, bytes]:
     hashes: dict[str, bytes] = {}
     for number, entry in enumerate(entries, 1):
         match = _ENTRY.match(entry)
@@ -54,7 +96,7 @@ def read(written: str | None) -> Tokens:
         if name in hashes:
             raise ConfigError(f"MYSTOCKS_HTTP_TOKENS: the name of entry {number} stands twice")
         hashes[name] = bytes.fromhex(match["hash"])
-    return Tokens(hashes)
+    return hashes
 
 
 def _lines(file: Path) -> list[str]:

@@ -5,29 +5,33 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.web.connections import Bounds
 from mystocks_ingest.web.server import serve
 
-LARGE = 64 << 20  # more than the sockets' buffers hold
 let_go = asyncio.Event()
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"x" * 65_536
+        await asyncio.sleep(0)
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(0.5 if scope["path"] == "/slow" else 0)
     if scope["path"] == "/never":
         await asyncio.sleep(3600)
-    if scope["path"] == "/large":
-        await Response(b"x" * LARGE)(scope, receive, send)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    if scope["path"] == "/endless":
+        await StreamingResponse(endless())(scope, receive, send)  # returns when the client is gone
         let_go.set()
         return
     await PlainTextResponse("done")(scope, receive, send)
@@ -82,8 +86,7 @@ async def test_a_port_that_is_taken_is_one_sentence() -> None:
 
 async def opened(port: int, said: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(said)
-    await writer.drain()
+    writer.write(said)  # not waited for: it may be crowded out already
     return reader, writer
 
 
@@ -129,9 +132,7 @@ async def test_a_head_that_does_not_come_ends_its_connection(said: bytes) -> Non
 async def test_a_client_that_takes_nothing_of_its_answer_is_let_go() -> None:
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         task, port = await begun(group, bounds=Bounds(stuck_seconds=0.2))
-        reader, writer = await opened(port, b"GET /large HTTP/1.1\r\nHost: here\r\n\r\n")
+        reader, writer = await opened(port, b"GET /endless HTTP/1.1\r\nHost: here\r\n\r\n")
         await let_go.wait()
-        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-            await reader.readexactly(LARGE)
         await closed([(reader, writer)])
         task.cancel()

@@ -37,6 +37,23 @@ def test_hashes_may_stand_in_a_file_with_remarks(tmp_path: Path) -> None:
     assert tokens.read(str(file)).owner("two") == "token-2"
 
 
+def test_a_changed_file_of_tokens_is_taken_over_and_an_unusable_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_LOOK_SECONDS", 0.0)
+    file = tmp_path / "tokens"
+    file.write_text(digest("one"), encoding="utf-8")
+    known = tokens.read(str(file))
+    file.write_text(f"new:{digest('two')}\n", encoding="utf-8")
+    assert (known.owner("one"), known.owner("two")) == (None, "new")
+    file.write_text("two in clear, by mistake\n", encoding="utf-8")
+    assert known.owner("two") == "new"
+    file.unlink()
+    assert known.owner("two") == "new"
+    file.write_text("# nobody\n", encoding="utf-8")
+    assert (known.owner("two"), bool(known)) == (None, False)
+
+
 @pytest.mark.parametrize("written", ["my-secret-token", "my-secret-token,other", "a" * 64 + ",my-secret-token"])
 def test_a_token_put_there_in_clear_is_refused_and_not_shown(written: str) -> None:
     with pytest.raises(ConfigError) as caught:
