@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import threading
 from datetime import datetime
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 from daemon_inside import Inside, inside, true
@@ -40,21 +42,26 @@ async def quote(service: Inside) -> Part:
     return part
 
 
-async def silent(place: Place, service: Inside) -> None:
-    """News came, and then the vendor fails."""
-    figures = service.daemon.collector.figures
-    await true(lambda: "quote" in figures and figures["quote"].last_news, seconds=60)
-    await place.sim.fault("tushare", "bad_token", times=None)
-    await true(lambda: figures["quote"].failed, seconds=60)
-
-
-async def test_what_is_old_does_not_look_fresh_because_the_clock_was_set_back(
+async def test_silence_is_told_where_every_row_is_refused_and_where_the_clock_was_set_back(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.jobs(OF_TUSHARE)
+    await place.sim.fault("tushare", "volume_x100", times=None, match="rt_k")
     async with inside(place, datetime.fromisoformat(place.at("14:00:00"))) as service:
         time = Passing(service, monkeypatch)
-        await silent(place, service)
+        figures = service.daemon.collector.figures
+        await true(lambda: "quote" in figures and figures["quote"].refused, seconds=60)
+        assert figures["quote"].news == 0
+        time.passes(400)
+        part = await quote(service)
+        assert (part.state, part.pages) == ("down", True)
+        assert re.search(r"; \d+ rows came and were refused", part.reason)
+        await place.sim.clear("tushare")
+        await true(lambda: figures["quote"].last_news, seconds=60)
+        assert (await quote(service)).state == "fresh"
+
+        await place.sim.fault("tushare", "bad_token", times=None)
+        await true(lambda: figures["quote"].failed, seconds=60)
         service.clock.step(minutes=-30)
         part = await quote(service)
         assert part.state == "fresh", "the clock alone makes nothing late"
@@ -92,18 +99,18 @@ async def test_an_outage_lasts_as_long_as_it_does_whatever_the_clock_says(
         assert part.figures["away_seconds"] >= 100
 
 
-async def test_a_journal_whose_disk_hangs_degrades_pages_and_is_fresh_when_it_answers(
+async def test_a_disk_that_hangs_or_is_nearly_full_degrades_and_pages(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.jobs(DAILY)
     async with inside(place, datetime.fromisoformat(place.at("04:00:00"))) as service:
         await true(lambda: service.daemon.rounds.counted_at)
-        assert await told(service) == ("fresh", "")
+        assert await told(service, "sink", "journal") == ("fresh", "")
         time, disk = Passing(service, monkeypatch), threading.Event()
         reading = asyncio.create_task(service.daemon.service.database.run(lambda _: disk.wait(60)))
         try:
             time.passes(400)
-            state, reason = await told(service)
+            state, reason = await told(service, "sink", "journal")
             assert state == "degraded"
             assert reason.startswith("away for 4")
             assert "is the disk of the state directory well?" in reason
@@ -117,13 +124,24 @@ async def test_a_journal_whose_disk_hangs_degrades_pages_and_is_fresh_when_it_an
         service.daemon.rounds.memories.ended.set()  # it is asked each minute, and when a job has ended
 
         async def fresh() -> bool:
-            return (await told(service))[0] == "fresh"
+            return (await told(service, "sink", "journal"))[0] == "fresh"
 
         await true(fresh)
+        for total, free, state, status in (
+            (1e12, 300e9, "fresh", 200),
+            (1e12, 150e9, "degraded", 200),
+            (8e12, 100e9, "degraded", 200),
+            (100e9, 4e9, "down", 503),
+        ):
+            usage = SimpleNamespace(total=int(total), free=int(free))
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+            assert (await told(service, "disk", "disk"))[0] == state
+            assert (await service.ask("/health/ready"))[0] == status
+        assert (await told(service, "disk", "disk"))[1] == "96 % of it is used, 4.0 GB are free: make room"
 
 
-async def told(service: Inside) -> tuple[str, str]:
-    part = await service.part("sink", "journal")
+async def told(service: Inside, kind: str, name: str) -> tuple[str, str]:
+    part = await service.part(kind, name)
     assert part is not None
     return part.state, part.reason
 
@@ -145,22 +163,3 @@ async def test_news_is_awaited_from_when_a_job_was_resumed_or_came_with_a_change
         await service.daemon.schedule.pause("quotes", paused=False)
         assert (await quote(service)).state == "fresh"
         assert (await service.ask("/health/ready"))[0] == 200
-
-
-async def test_a_vendor_whose_every_row_is_refused_tells_nothing_new_and_health_says_so(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place.jobs(OF_TUSHARE)
-    await place.sim.fault("tushare", "volume_x100", times=None, match="rt_k")
-    async with inside(place, datetime.fromisoformat(place.at("14:00:00"))) as service:
-        time = Passing(service, monkeypatch)
-        figures = service.daemon.collector.figures
-        await true(lambda: "quote" in figures and figures["quote"].refused, seconds=60)
-        assert figures["quote"].news == 0
-        time.passes(400)
-        part = await quote(service)
-        assert (part.state, part.pages) == ("down", True)
-        assert re.search(r"; \d+ rows came and were refused", part.reason)
-        await place.sim.clear("tushare")
-        await true(lambda: figures["quote"].last_news, seconds=60)
-        assert (await quote(service)).state == "fresh"

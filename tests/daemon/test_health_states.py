@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime
-from types import SimpleNamespace
 
 import pytest
 from daemon_inside import Inside, inside, true
@@ -150,21 +148,3 @@ async def test_a_new_service_a_paused_job_and_a_missed_one_are_told_in_words_and
         assert (status, body["ready"], body["state"]) == (200, True, "degraded")
         assert set(body) >= {"parts", "queues", "runs", "version", "started_at", "at", "uptime_seconds", "paging"}
         assert (await ready(service)) == (200, [])
-
-
-async def test_a_disk_that_is_nearly_full_pages_where_little_is_left_of_it(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place.jobs(DAILY)
-    async with inside(place, moment(place, "04:00:00")) as service:
-        for total, free, state, status in (
-            (1e12, 300e9, "fresh", 200),
-            (1e12, 150e9, "degraded", 200),
-            (8e12, 100e9, "degraded", 200),
-            (100e9, 4e9, "down", 503),
-        ):
-            usage = SimpleNamespace(total=int(total), free=int(free))
-            monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
-            assert (await shown(service, "disk", "disk")).state == state
-            assert (await ready(service))[0] == status
-        assert (await shown(service, "disk", "disk")).reason == "96 % of it is used, 4.0 GB are free: make room"
