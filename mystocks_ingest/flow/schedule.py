@@ -141,11 +141,23 @@ class Schedule:
         since = self.known.get(name, Memory()).due or self.clock.now()
         while (entry := next((e for e in self.entries if e.name == name), None)) is not None:
             since = min(since, self.clock.now())  # the clock may have been set back
-            firing = self._next(entry, since)
+            try:
+                firing = self._next(entry, since)
+            except ConfigError as exc:  # nothing that a calendar or a file says ends the service
+                await self._never(name, str(exc))
+                continue
             self.next[name] = firing
             if await self._reached(name, firing.at):
                 since = await self._due(entry, firing.at)
         self.next.pop(name, None)
+
+    async def _never(self, name: str, reason: str) -> None:
+        """Wait until the jobs or the calendar are others."""
+        log.warning("job.never_due", job=name, reason=reason)
+        self.next.pop(name, None)
+        event = self._asked.setdefault(name, asyncio.Event())
+        event.clear()
+        await event.wait()
 
     def _next(self, entry: JobEntry, since: datetime) -> Firing:
         """The first firing after ``since``; of a live job also the look at what the close gave."""

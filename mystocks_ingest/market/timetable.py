@@ -29,7 +29,8 @@ _AROUND = re.compile(rf"^(?P<side>before|after)\s+(?P<event>open|close)(\s*[+-]?
 _EVERY = re.compile(rf"^every\s+{_DURATION}(?P<inside>\s+in\s+session)?$")
 _CRON = re.compile(r"^cron\s+(?P<fields>\S+(\s+\S+){4})(?P<sessions>\s+on\s+sessions)?$")
 FORMS = "`after close + 30 min`, `before open`, `every 3 s in session`, `every 1 h`, `cron 30 18 * * 1-5 [on sessions]`"
-_FAR = 400  # days looked ahead for a session or a cron day
+_FAR = 400  # days looked ahead for a session
+_FAR_CRON = 3700  # and for a cron day: eight years lie between two leap days around 2100
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +115,14 @@ class Cron:
         local = moment.astimezone(ZONE).replace(tzinfo=None)  # cron's own zone has no summer time
         for found in CronSim(self.fields, local):
             day = found.date()
-            if (found - local).days > _FAR:
+            if (found - local).days > _FAR_CRON:
                 break
             known = calendar.first <= day <= calendar.last
             if self.on_sessions and not (calendar.is_open(day) if known else day.weekday() < 5):
                 continue
             assumed = self.on_sessions and not known
             return Firing(found.replace(tzinfo=ZONE).astimezone(UTC), assumed)
-        raise ConfigError(f"`cron {self.fields}` never comes within {_FAR} days")
+        raise ConfigError(f"`cron {self.fields}` never comes within {_FAR_CRON} days")
 
 
 When = Around | Every | Cron
@@ -149,6 +150,8 @@ def parse(text: str) -> When:
             CronSim(match["fields"], datetime(2026, 1, 1))  # noqa: DTZ001 - cron's fields know no zone
         except CronSimError as exc:
             raise ConfigError(f"{text!r} is no cron line ({exc}): minute hour day month weekday") from exc
+        if match["sessions"] and not _on_weekdays(match["fields"]):
+            raise ConfigError(f"{text!r} never comes: it names weekends, and no session is on one")
         return Cron(match["fields"], on_sessions=match["sessions"] is not None)
     raise ConfigError(f"cannot read {text!r} as a time; write {FORMS}")
 
@@ -171,6 +174,15 @@ def in_session(moment: datetime, calendar: Calendar) -> bool:
     if not (calendar.is_open(local.date()) if known else local.weekday() < 5):
         return False
     return any(opens <= local.time() < closes for opens, closes in IN_SESSION)
+
+
+def _on_weekdays(fields: str) -> bool:
+    """Whether the days of a cron line are ever from Monday to Friday."""
+    days = " ".join(fields.split()[2:])
+    for found in CronSim(f"0 0 {days}", datetime(2026, 1, 1)):  # noqa: DTZ001 - cron's fields know no zone
+        if found.weekday() < 5 or found.year > 2036:
+            return found.weekday() < 5
+    return False
 
 
 def _length(amount: str, unit: str) -> timedelta:

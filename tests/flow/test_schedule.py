@@ -236,6 +236,22 @@ async def test_what_falls_due_while_missed_days_are_made_up_for_is_not_lost(tmp_
         await met(lambda: bench.book.kept["daily"].due == of("2024-09-27 15:30"))
 
 
+async def test_a_job_that_never_falls_due_ends_nobody_and_goes_on_when_the_calendar_knows_more(tmp_path: Path) -> None:
+    closed = Calendar([], date(2024, 1, 1), date(2030, 12, 31))
+    known, bench = [closed], Bench(Held("2024-09-27 15:00"), Book())
+    bench.free.set()
+    async with bench.running(entries(tmp_path)) as schedule:
+        await met(lambda: "daily" in schedule.next)
+        schedule.calendar = lambda: known[0]
+        schedule.replace_entries(schedule.entries)
+        await met(lambda: "daily" not in schedule.next and bench.begun == [])
+        known[0] = CAL
+        schedule.replace_entries(schedule.entries)
+        await met(lambda: "daily" in schedule.next)
+        bench.clock.set("2024-09-27 15:30")
+        await met(lambda: bench.begun == ["09-27 15:30"])
+
+
 async def test_what_falls_due_while_the_job_is_run_by_hand_follows_that_run(tmp_path: Path) -> None:
     bench = Bench(Held("2024-09-27 15:00"), Book())
     async with bench.running(entries(tmp_path)) as schedule:

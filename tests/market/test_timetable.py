@@ -88,6 +88,14 @@ def test_cron_is_shanghai_time_and_can_be_held_to_sessions():
     assert parse("cron 0 18 * * *").after(at("2024-09-30 00:00"), CAL).at == datetime(2024, 9, 30, 10, tzinfo=UTC)
 
 
+def test_a_leap_day_is_waited_for_and_a_line_of_weekends_never_meets_a_session():
+    assert firings("cron 0 6 29 2 *", "2024-10-01 00:00", 1) == ["02-29 06:00:00"]
+    assert parse("cron 0 6 29 2 *").after(at("2024-10-01 00:00"), CAL).at.year == 2028
+    with pytest.raises(ConfigError, match="no session is on one"):
+        parse("cron 0 6 * * 6 on sessions")
+    parse("cron 0 6 1 5 * on sessions")
+
+
 def test_beyond_the_known_calendar_weekdays_are_assumed_and_said():
     assert firings("after close + 30 min", "2024-10-11 12:00", 2) == ["10-11 15:30:00", "10-14 15:30:00?"]
     assert firings("every 1 h in session", "2024-10-11 15:00", 1) == ["10-14 09:15:00?"]
