@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from datetime import date
@@ -16,6 +17,9 @@ from pathlib import Path
 import duckdb
 import pytest
 from daemon_place import CLOCKED, DAILY, QUOTES, Place, Service, until
+
+from mystocks_ingest.daemon import directory
+from mystocks_ingest.errors import ConfigError
 
 pytestmark = pytest.mark.timeout(400)  # each starts several processes, on a machine that may be busy
 FULL = Path("/dev/full")
@@ -210,7 +214,27 @@ async def test_systemd_is_told_that_it_starts_is_ready_alive_reloading_and_stopp
                 break
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no file that is always full")
+LOGGING = """
+from mystocks_ingest import logs
+logs.configure(level="info")
+for number in range(3):
+    logs.get("part").info("something.happened", number=number)
+print("alive")
+"""
+ALWAYS_FULL = pytest.mark.skipif(not FULL.exists(), reason="this system has no file that is always full")
+
+
+@ALWAYS_FULL
+def test_a_log_line_that_cannot_be_written_is_left_out() -> None:
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", LOGGING], stdout=subprocess.PIPE, stderr=full, check=False, timeout=60
+        )
+    assert done.stdout == b"alive\n"
+
+
+@pytest.mark.long
+@ALWAYS_FULL
 async def test_a_log_that_cannot_be_written_does_not_end_it(place: Place) -> None:
     place.jobs(QUOTES)
     full = os.open(FULL, os.O_WRONLY)
@@ -245,6 +269,20 @@ async def test_a_wrong_file_of_jobs_is_one_sentence_at_the_start(place: Place) -
     assert "Traceback" not in err
 
 
+async def test_whoever_watches_the_state_directory_is_told_once_it_has_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "mystocks.duckdb").touch()
+    watching = asyncio.create_task(directory.watch(folder))
+    await asyncio.sleep(0)  # it has opened what is there
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()  # as somebody who starts anew beside it does
+    (folder / "mystocks.duckdb").touch()
+    with pytest.raises(ConfigError, match="was moved, deleted or replaced"):
+        await asyncio.wait_for(watching, 60)
+
+
+@pytest.mark.long
 async def test_a_state_directory_taken_away_under_the_service_ends_it_instead_of_taking_rows_nobody_finds(
     place: Place,
 ) -> None:
