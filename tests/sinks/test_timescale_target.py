@@ -537,7 +537,7 @@ def test_safe_differences_of_random_tables_lead_from_one_to_the_other(where: Acc
         held = [s for s in steps if s.hazard or (isinstance(s.change, AddIndex) and names_of(s.change) & unmade)]
         await made(store, [s for s in steps if s not in held])
         left = await planned(store, [after])
-        assert [s.change for s in left] == [s.change for s in held]
+        assert sorted(s.change.words for s in left) == sorted(s.change.words for s in held)
         if not left:
             found, wanted = await stored(store, after), store.dialect.shape(after)
             assert replace(found, columns=(), options=(), indexes=()) == replace(
