@@ -19,7 +19,7 @@ from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Writer
 from mystocks_ingest.logs import get, trace
 from mystocks_ingest.market.checks import Context, Refused, check
-from mystocks_ingest.market.datasets import SHANGHAI
+from mystocks_ingest.market.datasets import SHANGHAI, Category, Dataset
 from mystocks_ingest.market.frames import Frame
 from mystocks_ingest.ports import DeadLetter, Journal, Offer
 from mystocks_ingest.schema.tables import Route, Table, Tables
@@ -111,28 +111,41 @@ class Ingest:
         """
         routes = self.tables.routes(frame.dataset)
         needed = [t for t in routes if t.route is Route.REQUIRED]
-        results = await asyncio.gather(
-            *(self.writers[t].write(frame.rows) if t in needed else self.writers[t].offer(frame.rows) for t in routes),
-            return_exceptions=True,
-        )
+        steps = [needed, [t for t in routes if t not in needed]] if _history_first(frame.dataset) else [routes]
         required: dict[int, str] = {}
         others: dict[int, str] = {}
-        taken = 0
-        for table, result in zip(routes, results, strict=True):
-            if not isinstance(result, BaseException):
-                taken += 1
-                found = required if table in needed else others
-                found.update({refusal.row: f"{table.name}: {refusal.reason}" for refusal in result})
-            elif table in needed or not isinstance(result, Unavailable | Drifted):
-                raise result
-            else:
-                log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))
+        taken, kept = 0, np.arange(len(frame))
+        for tables in filter(None, steps):
+            rows = frame.take(pa.array(kept)).rows if required else frame.rows
+            if not rows.num_rows:
+                break
+            results = await asyncio.gather(
+                *(self.writers[t].write(rows) if t in needed else self.writers[t].offer(rows) for t in tables),
+                return_exceptions=True,
+            )
+            for table, result in zip(tables, results, strict=True):
+                if not isinstance(result, BaseException):
+                    taken += 1
+                    found = required if table in needed else others
+                    found.update({int(kept[refusal.row]): f"{table.name}: {refusal.reason}" for refusal in result})
+                elif table in needed or not isinstance(result, Unavailable | Drifted):
+                    raise result
+                else:
+                    log.warning("rows.skipped", table=table.name, rows=len(frame), reason=str(result))
+            kept = np.delete(np.arange(len(frame)), sorted(required))
         if not taken:
             names = ", ".join(t.name for t in routes)
             raise Unavailable(f"no table of {frame.dataset.name} takes rows at the moment ({names})")
-        kept = np.delete(np.arange(len(frame)), sorted(required))
         accepted = frame.take(pa.array(kept)) if required else frame
         return _Stored(accepted, _refused(frame, required), _refused(frame, others))
+
+
+def _history_first(wanted: Dataset) -> bool:
+    """Whether the best-effort tables wait for the required ones: a quote is to be seen at once, a position is to be true.
+
+    What the history of an account refused must not be shown as its latest state.
+    """
+    return wanted.category is Category.TRANSACTION
 
 
 def _alone(taking: asyncio.Task[Taken]) -> None:
