@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import pairwise
 from typing import ParamSpec, Self, TypeVar
 
 import pyarrow as pa
@@ -30,10 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 log = get("redis")
 
-FIRST_ROWS, SLICE_ROWS = (
-    500,
-    1_500,
-)  # a slice is encoded while Redis is busy with the one before; the first is soon ready
+_FIRST_ROWS, _SLICE_ROWS = 1_000, 1_500
 _READ_KEYS = 500
 _PART_ROWS = 1_000
 
@@ -84,19 +82,17 @@ class RedisSink:
         stale: list[int] = []
         if not rows.num_rows:
             return
-        first, part = 0, rows.slice(0, FIRST_ROWS)
-        ahead = self._encoded(table, space, part, whole=whole)
+        parts = [(first, rows.slice(first, after - first)) for first, after in pairwise(_cuts(rows.num_rows))]
+        ahead = self._encoded(table, space, parts[0][1], whole=whole)
         message = None
         try:
-            while part.num_rows:
-                ready, after = await ahead, first + part.num_rows
-                next_part = rows.slice(after, SLICE_ROWS)
-                if next_part.num_rows:
-                    ahead = self._encoded(table, space, next_part, whole=whole)
+            for number, (first, part) in enumerate(parts, 1):
+                ready = await ahead
+                if number < len(parts):
+                    ahead = self._encoded(table, space, parts[number][1], whole=whole)
                 elif told:
                     message = _threaded(_message, table, rows, [])  # what is most often true
                 stale += [first + n for n in await self._stored(table, space, part, ready, whole=whole)]
-                first, part = after, next_part
             if message is not None and len(stale) < rows.num_rows:
                 await self._announce(space, await (_threaded(_message, table, rows, stale) if stale else message))
         finally:
@@ -184,6 +180,14 @@ class RedisSink:
     async def ping(self) -> None:
         """Every server that holds keys answers."""
         await self._database.each("PING")
+
+
+def _cuts(count: int) -> list[int]:
+    """Where a batch is cut. A slice is encoded while Redis is busy with the one before; the first one is soon ready."""
+    if count <= _SLICE_ROWS:
+        return [0, count]
+    slices = -(-(count - _FIRST_ROWS) // _SLICE_ROWS)
+    return [0, *(_FIRST_ROWS + (count - _FIRST_ROWS) * n // slices for n in range(slices + 1))]
 
 
 _TYPES = {Kind.HASH: "hash", Kind.MAP: "hash", Kind.SET: "set"}
