@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.modules.pop("sitecustomize", None)  # a distribution may have its own
     import sitecustomize  # noqa: F401, PLC0415 - its import is the installation
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no child of ours would hear of it
     inherited = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p and Path(p) != GUARD]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), *inherited])
     log = Path(mkdtemp(prefix="guard-")) / "refused"
