@@ -74,8 +74,8 @@ async def test_databases_away_at_the_first_start_get_their_calendar_when_they_co
             assert "reference" not in daemon.schedule.known
             wire.accept()
             await true(lambda: daemon.schedule.known.get("reference", Memory()).status == "complete", seconds=120)
-            assert daemon.knowledge.reference.calendar is not None
-            assert daemon.knowledge.doubt == ""
+            await true(lambda: daemon.knowledge.reference.calendar is not None)  # read once the run has ended
+            await true(lambda: daemon.knowledge.doubt == "")
 
 
 async def test_a_store_that_a_command_has_is_waited_for_and_one_that_the_service_has_is_told_with_what_to_do(
