@@ -181,6 +181,18 @@ def load() -> Settings:
         raise ConfigError(f"wrong settings: {wrong}") from None
 
 
+Stamp = tuple[int, int, int] | None
+
+
+def stamp_of(file: Path) -> Stamp:
+    """How a file looks, so that a change of it is noticed; None where it is not there."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def strangers() -> dict[str, str]:
     """Names that look like settings and are none, with the setting that is most like each: a slip has no effect.
 

@@ -63,11 +63,10 @@ class Daemon:
     began: Noted = field(init=False)  # its start
     watched: dict[str, Noted] = field(default_factory=dict)  # by live dataset: from when on news is awaited
     looked: bool = False  # whether anybody has looked at its health
+    seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when
 
     def __post_init__(self) -> None:
         self.began = Noted.at_once(self.started_at)
-
-    seen: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # by part: its state, and since when
 
     @property
     def metrics(self) -> Metrics:

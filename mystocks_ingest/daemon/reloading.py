@@ -21,6 +21,7 @@ from mystocks_ingest.logs import get
 from mystocks_ingest.market.checks.quality import unheard
 from mystocks_ingest.schema.tables import Tables
 from mystocks_ingest.service import described, quality_of
+from mystocks_ingest.settings import Stamp, stamp_of
 
 log = get("settings")
 
@@ -34,10 +35,10 @@ class _File:
     subject: str
     path: Path
     take_over: Callable[[], Awaitable[None]]
-    stamp: tuple[int, int, int] | None = None
+    stamp: Stamp = None
 
     def changed(self) -> bool:
-        before, self.stamp = self.stamp, _stamp(self.path)
+        before, self.stamp = self.stamp, stamp_of(self.path)
         return self.stamp != before
 
 
@@ -115,11 +116,3 @@ def say_unheard(daemon: Daemon) -> None:
         log.warning(
             "quality.unheard", columns=strange, why="no dataset has them: look for a slip in data_quality_rules"
         )
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -333,8 +333,7 @@ async def _first(daemon: Daemon, entry: JobEntry) -> None:
         await daemon.schedule.now(entry.name)
     except ConfigError as exc:  # it runs already, or the file was changed meanwhile
         log.info("job.refused", job=entry.name, reason=str(exc))
-    if await daemon.knowledge.refresh():
-        daemon.schedule.replace_entries(daemon.schedule.entries)
+    await _learn(daemon)
 
 
 async def _know(daemon: Daemon) -> None:
@@ -342,8 +341,12 @@ async def _know(daemon: Daemon) -> None:
     while True:
         length = _CALENDAR_SOON if daemon.knowledge.doubt else _CALENDAR_AGAIN
         await asyncio.sleep(daemon.clock.seconds(length))
-        if await daemon.knowledge.refresh():
-            daemon.schedule.replace_entries(daemon.schedule.entries)  # think again about when jobs are due
+        await _learn(daemon)
+
+
+async def _learn(daemon: Daemon) -> None:
+    if await daemon.knowledge.refresh():
+        daemon.schedule.replace_entries(daemon.schedule.entries)  # think again about when jobs are due
 
 
 async def _stay_small() -> None:

@@ -40,20 +40,22 @@ def made_good(path: Path) -> str:
     return f"the log of its last changes was damaged after {sound} of {len(frames)} pages; what could be read was kept"
 
 
-def _was_open(path: Path) -> bool:
+def _database_head(path: Path) -> bytes:
+    """The first bytes of the database; none where it is missing or no such file."""
     if not path.exists():
-        return False
+        return b""
     with path.open("rb") as file:
         head = file.read(100)
-    return head.startswith(b"SQLite format 3") and head[_USER_VERSION : _USER_VERSION + 4] == struct.pack(">I", OPEN)
+    return head if head.startswith(b"SQLite format 3") else b""
+
+
+def _was_open(path: Path) -> bool:
+    return _database_head(path)[_USER_VERSION : _USER_VERSION + 4] == struct.pack(">I", OPEN)
 
 
 def _page_bytes(path: Path) -> int:
-    head = b""
-    if path.exists():
-        with path.open("rb") as file:
-            head = file.read(18)
-    size = int.from_bytes(head[16:18], "big") if head.startswith(b"SQLite format 3") else 4096
+    head = _database_head(path)
+    size = int.from_bytes(head[16:18], "big") if head else 4096
     return 65_536 if size == 1 else size
 
 
@@ -62,19 +64,27 @@ def _frames(content: bytes, page_bytes: int) -> list[bytes]:
     return [content[at : at + step] for at in range(_HEAD.size, len(content) - step + 1, step)]
 
 
+def _log_head(content: bytes) -> tuple[int, ...]:
+    return _HEAD.unpack_from(content) if len(content) >= _HEAD.size else (0,) * 8
+
+
+def _is_log(head: tuple[int, ...]) -> bool:
+    return head[0] | 1 == _MAGIC | 1
+
+
 def _salts(content: bytes, frames: list[bytes]) -> tuple[int, int]:
     """Of the head; where that is none, those of the first frame."""
-    head = _HEAD.unpack_from(content) if len(content) >= _HEAD.size else (0,) * 8
-    if head[0] | 1 == _MAGIC | 1 or not frames:
+    head = _log_head(content)
+    if _is_log(head) or not frames:
         return head[4], head[5]
     return _FRAME.unpack_from(frames[0])[2:4]
 
 
 def _sound(content: bytes, frames: list[bytes]) -> int:
     """How many frames bear their sums, from the first on: those that SQLite reads."""
-    head = _HEAD.unpack_from(content) if len(content) >= _HEAD.size else (0,) * 8
+    head = _log_head(content)
     order = ">" if head[0] & 1 else "<"
-    if head[0] | 1 != _MAGIC | 1 or _sum(content[:24], (0, 0), order) != head[6:8]:
+    if not _is_log(head) or _sum(content[:24], (0, 0), order) != head[6:8]:
         return 0
     sums: tuple[int, int] = (head[6], head[7])
     for number, frame in enumerate(frames):

@@ -27,6 +27,7 @@ _OURS = frozenset({"source", "fetched_at"})
 SYMBOLS = frozenset({"symbol", "index_symbol"})
 _SHOWN = 20  # wrong cells named in one answer
 LONGEST_TEXT = 4096
+LONGEST_SYMBOL = 32  # in any notation
 LARGEST = 1e300
 YEARS = range(1990, 2101)  # from before the first session of either exchange
 _ZONE = ZoneInfo(SHANGHAI)
@@ -112,7 +113,7 @@ def _cell_schema(cell: Cell) -> dict[str, Any]:
     kind: dict[str, Any]
     field = cell.field
     if field.name in SYMBOLS:
-        kind = {"type": "string", "maxLength": 32, "examples": ["600519.SH"]}
+        kind = {"type": "string", "maxLength": LONGEST_SYMBOL, "examples": ["600519.SH"]}
     elif cell.words is not None:
         choices: list[str | None] = list(dict.fromkeys(cell.words.values()))
         kind = {"type": "string", "enum": choices if field.required else [*choices, None]}

@@ -153,7 +153,7 @@ def _read(cell: Cell, column: pa.Array) -> pa.Array:
         _bound(field, pc.and_(pc.is_null(spelt), pc.is_valid(cast)), f"it is not {delivery.meant(cell)}")
         cast = pa.array(list(cell.words.values()), field.type).take(spelt)
     elif pa.types.is_string(field.type):
-        longest = 32 if field.name in delivery.SYMBOLS else cell.longest
+        longest = delivery.LONGEST_SYMBOL if field.name in delivery.SYMBOLS else cell.longest
         wrong = pc.or_(pc.greater(pc.utf8_length(cast), longest), pc.match_substring(cast, "\0"))
         if cell.needed:
             wrong = pc.or_(wrong, pc.equal(pc.utf8_trim_whitespace(cast), ""))

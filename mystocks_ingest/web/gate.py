@@ -85,9 +85,7 @@ class Gate:
         client = scope.get("client")
         address = str(client[0]) if client else "?"
         if scope["path"] in OPEN:
-            return self._too_often(
-                f"open {scope['path']} {address}"
-            )  # each path by itself: /health/live is asked often
+            return self._too_often(f"open {scope['path']} {address}")  # each by itself: /health/live is asked often
         if not self._tokens:
             return error(401, "no token is set up: put the SHA-256 of one into MYSTOCKS_HTTP_TOKENS", _BEARER)
         scheme, _, presented = headers.get("authorization", "").partition(" ")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.logs import get
+from mystocks_ingest.settings import stamp_of
 
 log = get("http")
 
@@ -27,7 +28,7 @@ class Tokens:
     def __init__(self, hashes: dict[str, bytes], file: Path | None = None) -> None:
         self._hashes = hashes
         self._file = file
-        self._seen = _state(file)
+        self._seen = stamp_of(file) if file is not None else None
         self._looked = time.monotonic()
 
     def __bool__(self) -> bool:
@@ -49,24 +50,15 @@ class Tokens:
         if self._file is None or time.monotonic() < self._looked + _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        state = _state(self._file)
-        if state == self._seen:
+        before, self._seen = self._seen, stamp_of(self._file)
+        if self._seen == before:
             return
-        self._seen = state
         try:
             self._hashes = _hashes(_lines(self._file))
         except ConfigError as exc:
             log.warning("tokens.refused", reason=str(exc))
         else:
             log.warning("tokens.reloaded", tokens=len(self._hashes))
-
-
-def _state(file: Path | None) -> tuple[int, ...]:
-    try:
-        found = None if file is None else file.stat()
-    except OSError:
-        return ()
-    return () if found is None else (found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def read(written: str | None) -> Tokens:

@@ -17,6 +17,7 @@ from mystocks_ingest.daemon import running
 from mystocks_ingest.daemon.desk import ServiceDesk
 from mystocks_ingest.daemon.health import health
 from mystocks_ingest.daemon.parts import Daemon
+from mystocks_ingest.flow.schedule import Clock
 from mystocks_ingest.monitor.alert_setup import alert_setup
 from mystocks_ingest.monitor.alerts import Alerts, Limits
 from mystocks_ingest.monitor.health import Health, Kind, Part
@@ -82,13 +83,20 @@ async def inside(place: Place, when: datetime, **more: str) -> AsyncIterator[Ins
     values = {k: v for k, v in {**place.environment, **more}.items() if k in _NAMES}
     settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]
     clock = Stepped(when.astimezone(UTC))
+    async with living(settings, clock) as daemon:
+        yield Inside(daemon, clock, settings)
+
+
+@asynccontextmanager
+async def living(settings: Settings, clock: Clock, *, patience: float = PATIENT) -> AsyncIterator[Daemon]:
+    """The service in this loop, ready within ``patience`` seconds; stopped in order at the end."""
     ready: asyncio.Future[Daemon] = asyncio.get_running_loop().create_future()
     life = asyncio.create_task(running.run(settings, clock=clock, told=ready.set_result), name="service")
     try:
-        await asyncio.wait({life, ready}, timeout=PATIENT, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({life, ready}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if life.done():
             await life
-        yield Inside(await asyncio.wait_for(ready, PATIENT), clock, settings)
+        yield await asyncio.wait_for(ready, patience)
     finally:
         if ready.done():
             ready.result().stop.set()

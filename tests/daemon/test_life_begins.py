@@ -11,13 +11,12 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 import pytest
-from daemon_inside import PATIENT, true
+from daemon_inside import PATIENT, living, true
 from daemon_place import DAILY, Place, until
 from hurried import Hurried
 from servers.mariadb import MariaDB
 from servers.proxy import Proxy
 
-from mystocks_ingest.daemon import running
 from mystocks_ingest.daemon.parts import Daemon
 from mystocks_ingest.flow.schedule import Memory
 from mystocks_ingest.settings import Settings
@@ -39,18 +38,9 @@ async def serving(place: Place, clock: Hurried) -> AsyncIterator[Daemon]:
     """The service in this loop, by that clock; stopped in order at the end."""
     names = {str(info.alias or name) for name, info in Settings.model_fields.items()}
     values = {name: value for name, value in place.environment.items() if name in names}
-    ready: asyncio.Future[Daemon] = asyncio.get_running_loop().create_future()
     settings = Settings(_env_file=None, **values)  # type: ignore[call-arg, arg-type]
-    life = asyncio.create_task(running.run(settings, clock=clock, told=ready.set_result), name="service")
-    await asyncio.wait({life, ready}, timeout=3 * PATIENT, return_when=asyncio.FIRST_COMPLETED)
-    try:
-        yield ready.result()
-    finally:
-        if ready.done():
-            ready.result().stop.set()
-        else:
-            life.cancel()
-        await asyncio.wait_for(life, 2 * PATIENT)
+    async with living(settings, clock, patience=3 * PATIENT) as daemon:
+        yield daemon
 
 
 async def test_databases_away_at_the_first_start_get_their_calendar_when_they_come(

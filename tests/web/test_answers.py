@@ -393,6 +393,7 @@ async def test_requests_are_counted_by_route_and_not_by_what_clients_write(site:
     for n in range(5):
         await site.get(f"/api/v1/read/nothing-{n}")
         await site.get(f"/elsewhere/{n}")
+    await site.ask("POST", "/api/v1/ingest/tick", headers={}, body=b"{}")
     text = site.desk.metrics.text().decode()
     assert 'route="/api/v1/read/{dataset}"' in text
     assert 'route="/api/v1/ingest/tick"' in text

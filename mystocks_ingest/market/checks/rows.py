@@ -30,9 +30,8 @@ _NEVER = np.datetime64("NaT", "D")
 _DAILY = frozenset({"daily_basic", "limit_price"})
 _ON_SESSIONS = frozenset({"suspension"})
 _HAPPENED = frozenset({Category.MARKET, Category.TRANSACTION})
-AHEAD = timedelta(
-    hours=4
-)  # of the service's clock, which may be set wrong by hours; less than Shanghai is ahead of UTC
+AHEAD = timedelta(hours=4)
+"""Of the service's clock, which may be set wrong by hours; less than Shanghai is ahead of UTC."""
 _BY_RECEIPT = frozenset({"quote", "depth"})  # a snapshot fetched on Sunday is stamped with Sunday
 
 
@@ -286,13 +285,15 @@ def finished(keyed: Keyed, days: Days, verdict: Verdict) -> None:
 def kinds(keyed: Keyed, context: Context) -> Types:
     """The asset type of each group; looked up once a frame."""
     if keyed.types is None:
-        known = context.instruments
-        if known is not None:
-            keyed.types = known.asset_types(keyed.symbols)
-        else:
-            named = [symbols.asset_type_of(Symbol(s)) for s in keyed.symbols.to_pylist()]
-            keyed.types = np.array(named, dtype=np.object_)
+        keyed.types = types_of(keyed.symbols, context)
     return keyed.types
+
+
+def types_of(wanted: pa.Array, context: Context) -> Types:
+    """The asset type of each symbol: as the instruments say, where they are known, else by its code."""
+    if context.instruments is not None:
+        return context.instruments.asset_types(wanted)
+    return np.array([symbols.asset_type_of(Symbol(s)) for s in wanted.to_pylist()], dtype=np.object_)
 
 
 def among(types: Types, wanted: Collection[str]) -> Mask:

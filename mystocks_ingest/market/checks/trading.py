@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mystocks_ingest.market import symbols
-from mystocks_ingest.market.checks.rows import Keyed
+from mystocks_ingest.market.checks.rows import Keyed, among, types_of
 from mystocks_ingest.market.checks.verdict import Context, Mask, Rule, Verdict, number
-from mystocks_ingest.market.frames import Symbol
 
 _ROUNDING = 0.01  # of a fill's amount: some brokers round its price, being an average, to the cent
 
@@ -47,9 +45,5 @@ def check_fill(keyed: Keyed, context: Context, verdict: Verdict) -> None:
 def _priced(keyed: Keyed, context: Context) -> Mask:
     """The rows of stocks and funds: an order's rows stand by account, not by symbol."""
     coded = keyed.frame.rows.column("symbol").fill_null("?").dictionary_encode()
-    if context.instruments is not None:
-        types = context.instruments.asset_types(coded.dictionary)
-    else:
-        types = np.array([symbols.asset_type_of(Symbol(s)) for s in coded.dictionary.to_pylist()], dtype=np.object_)
-    mask: Mask = ((types == "stock") | (types == "etf"))[coded.indices.to_numpy()]
+    mask: Mask = among(types_of(coded.dictionary, context), ("stock", "etf"))[coded.indices.to_numpy()]
     return mask
