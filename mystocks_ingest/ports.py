@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
@@ -103,6 +104,24 @@ class Paced(Protocol):
     def pace(self, pace: Pace) -> None:
         """Keep to ``pace`` from the next call on; what was called counts in the new windows."""
         ...
+
+
+_pressing: ContextVar[bool] = ContextVar("pressing", default=False)
+
+
+@contextmanager
+def pressing() -> Iterator[None]:
+    """Calls made within are for what nobody can ask for later, live quotes: others leave room for them in a budget."""
+    before = _pressing.set(True)
+    try:
+        yield
+    finally:
+        _pressing.reset(before)
+
+
+def is_pressing() -> bool:
+    """Whether this is within ``pressing``."""
+    return _pressing.get()
 
 
 @dataclass(frozen=True, slots=True)

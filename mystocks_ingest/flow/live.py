@@ -38,7 +38,7 @@ from mystocks_ingest.market.datasets import QUOTE, TICK, Dataset
 from mystocks_ingest.market.frames import Frame, Request, Symbol, Window
 from mystocks_ingest.market.live import Known, Latest, Trades
 from mystocks_ingest.market.minute_bars import MinuteBars, shown_until
-from mystocks_ingest.ports import Source
+from mystocks_ingest.ports import Source, pressing
 
 log = get("live")
 
@@ -189,7 +189,8 @@ class Collector:
             began = clock()
             try:
                 async with asyncio.timeout(limit):
-                    frame = await anext(frames)
+                    with pressing():
+                        frame = await anext(frames)
             except StopAsyncIteration:
                 break
             except TimeoutError as exc:

@@ -1,7 +1,8 @@
 """Pacing: every call takes a turn first, so that no window of a vendor's budget is overdrawn.
 
 Budgets, learnt limits, bans and the breaker survive a restart (``pacing_store.py``). A short wait is slept; one
-longer than ``patience`` is not: Limited or Banned says until when, and the caller asks somebody else.
+longer than ``patience`` is not: Limited or Banned says until when, and the caller asks somebody else. Live collection
+(``ports.pressing``) goes first: while it uses a source, all other calls leave it the room it needs (``pacing_room.py``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from mystocks_ingest import logs
 from mystocks_ingest.errors import Banned, IngestError, Limited, Outcome, Retryable, Unavailable, outcome_of
-from mystocks_ingest.ports import Rate
+from mystocks_ingest.ports import Rate, is_pressing
 from mystocks_ingest.schema.paces import Calls, Pace
 from mystocks_ingest.sources.pacing_store import ALL, Closed, PacingStore, Used
 
@@ -212,7 +213,7 @@ class Pacer:
     def charge(self, calls: int, *, api: str = ALL) -> None:
         """Count calls that were made without a turn: further pages, a login."""
         for bucket, rates in self._windows(api):
-            self._store.charge(bucket, rates, now=self._clock(), calls=calls)
+            self._store.charge(bucket, rates, now=self._clock(), calls=calls, live=is_pressing())
 
     def learn(self, api: str, rate: Rate) -> None:
         """Keep to a limit that the vendor named for ``api``, now and after restarts."""
@@ -282,7 +283,7 @@ class Pacer:
         while left > 0:
             rates = dict(self._windows(api)).get(bucket, ())
             part = min((r.calls for r in rates if r.calls < left), default=left)
-            wait = self._store.take(bucket, rates, now=self._clock(), cost=part)
+            wait = self._store.take(bucket, rates, now=self._clock(), cost=part, live=is_pressing())
             if wait <= 0:
                 left -= part
                 continue

@@ -20,6 +20,7 @@ from pyrate_limiter import RateItem, SQLiteBucket, SQLiteQueries
 
 from mystocks_ingest.errors import ConfigError, Unavailable
 from mystocks_ingest.ports import Rate
+from mystocks_ingest.sources.pacing_room import CALL, LIVE, SCHEMA, Room
 
 ALL = "*"
 _LEAK_EVERY = 1000  # calls between two removals of what no window counts any more
@@ -94,39 +95,49 @@ class PacingStore:
         self._db = _open(path)
         self._taken = 0
         self._buckets: dict[str, tuple[tuple[Rate, ...], SQLiteBucket]] = {}
+        self._rooms: dict[str, Room] = {}
 
     def close(self) -> None:
         self._db.close()
 
     @_kept
-    def take(self, api: str, rates: Sequence[Rate], *, now: datetime, cost: int = 1) -> float:
-        """0.0 when ``cost`` calls fit every window and are now counted, else the seconds until they may fit."""
+    def take(self, api: str, rates: Sequence[Rate], *, now: datetime, cost: int = 1, live: bool = False) -> float:
+        """0.0 when ``cost`` calls fit every window and are now counted, else the seconds until they may fit.
+
+        ``live``: they may have the room that others must leave.
+        """
         bucket = self._bucket(api, rates, now)
         if bucket is None:
             return 0.0
         at = _milliseconds(now)
         self._db.execute("BEGIN IMMEDIATE")  # another process counts in the same file
         try:
-            item = RateItem("call", at, cost)
+            if live:
+                self._rooms[api].count(at, cost)
+            elif wait := self._rooms[api].wait(at, cost):
+                return wait / 1000
+            item = RateItem(LIVE if live else CALL, at, cost)
             if bucket.put(item):  # commits
                 self._taken += 1
                 if self._taken % _LEAK_EVERY == 0:
                     bucket.leak(at)
                 return 0.0
-            wait = bucket.waiting(item)
+            blocked = bucket.waiting(item)
         finally:
             if self._db.in_transaction:
                 self._db.rollback()
-        return max(int(wait), 1) / 1000 if isinstance(wait, int) else 1.0
+        return max(int(blocked), 1) / 1000 if isinstance(blocked, int) else 1.0
 
     @_kept
-    def charge(self, api: str, rates: Sequence[Rate], *, now: datetime, calls: int) -> None:
+    def charge(self, api: str, rates: Sequence[Rate], *, now: datetime, calls: int, live: bool = False) -> None:
         """Count calls that were made already, whether they fit or not."""
         bucket = self._bucket(api, rates, now)
         if bucket is not None and calls > 0:
             put = SQLiteQueries.PUT_ITEM.format(table=bucket.table)
-            self._db.executemany(put, [("call", _milliseconds(now))] * calls)
-            self._db.commit()
+            with self._db:
+                if live:
+                    self._rooms[api].count(_milliseconds(now), calls)
+                self._db.executemany(put, [(LIVE if live else CALL, _milliseconds(now))] * calls)
 
     @_kept
     def used(self, api: str, rates: Sequence[Rate], *, now: datetime) -> tuple[Used, ...]:
@@ -209,6 +220,7 @@ class PacingStore:
         bucket = SQLiteBucket([WindowRate(r.calls, round(r.seconds * 1000)) for r in wanted], self._db, table)
         bucket.leak(_milliseconds(now))
         self._buckets[api] = (wanted, bucket)
+        self._rooms[api] = Room(self._db, table, wanted)
         return bucket
 
 
@@ -248,7 +260,7 @@ def _connect(path: Path | None) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
-        db.executescript(_SCHEMA)
+        db.executescript(_SCHEMA + SCHEMA)
     except sqlite3.Error:
         db.close()
         raise
