@@ -29,12 +29,16 @@ def now() -> datetime:
 
 @dataclass(frozen=True)
 class Place:
-    """A log's database, and the state directory with its spool. ``port``: of a wire to the server in its place."""
+    """A log's database, and the state directory with its spool.
+
+    ``port``: of a wire to the server in its place. ``patience``: how many seconds a connection and a statement may take.
+    """
 
     folder: Path
     server: MariaDB | None
     database: str
     port: int | None = None
+    patience: tuple[float, float] = (10.0, 20.0)
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
@@ -44,7 +48,7 @@ class Place:
             return
         access = Access(
             self.server.host, self.port or self.server.port, self.server.user, self.server.password, pool_size=2,
-            connect_seconds=1.0, statement_seconds=2.0,
+            connect_seconds=self.patience[0], statement_seconds=self.patience[1],
         )  # fmt: skip
         server = MySQLDatabase(access)
         try:
@@ -60,8 +64,9 @@ class Place:
     def spool(self, **more: int) -> Spool:
         return Spool(self.folder / FILE, **more)
 
-    def through(self, port: int) -> Place:
-        return replace(self, port=port)
+    def through(self, port: int, *, patience: tuple[float, float] = (3.0, 6.0)) -> Place:
+        """By a wire that is going to be cut or to hang."""
+        return replace(self, port=port, patience=patience)
 
 
 async def rows(log: MonitorLog, table: str, *columns: str) -> list[tuple[object, ...]]:
@@ -72,7 +77,7 @@ async def rows(log: MonitorLog, table: str, *columns: str) -> list[tuple[object,
 
 async def settled(log: MonitorLog) -> None:
     """Everything told so far is in the log's database."""
-    assert await log.settled(20), await log.waiting()
+    assert await log.settled(60), await log.waiting()
 
 
 def unused_database() -> str:

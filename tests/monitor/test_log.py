@@ -233,7 +233,7 @@ async def test_it_is_not_settled_by_a_look_into_the_spool_from_before_the_last_e
         def oldest(self, limit: int) -> list[tuple[int, Entry]]:
             found = super().oldest(limit)
             looking.set()
-            assert look_on.wait(10)
+            assert look_on.wait(30)
             return found
 
     class SlowStore:
@@ -250,12 +250,12 @@ async def test_it_is_not_settled_by_a_look_into_the_spool_from_before_the_last_e
 
     store = SlowStore()
     async with MonitorLog(SlowSpool(tmp_path / FILE), store, now=now, limits=QUICK) as log:
-        await asyncio.to_thread(looking.wait, 10)
+        assert await asyncio.to_thread(looking.wait, 30)
         telling = asyncio.create_task(log.record([entries.operated("late", ALTER, Status.SUCCESS)]))
         await asyncio.sleep(0.05)  # it is in the queue of the spool's thread, behind the look
         look_on.set()
         assert await telling
         assert not await log.settled(0.1)
         store.may.set()
-        assert await log.settled(10)
+        assert await log.settled(30)
         assert store.held == ["late"]

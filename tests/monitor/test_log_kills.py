@@ -11,15 +11,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from places import Place, rows, settled
 
 KILLS = 10
 TELLER = Path(__file__).with_name("teller.py")
-START_SECONDS = 60.0
+pytestmark = pytest.mark.timeout(400)  # as many starts of a process, on a machine that may be busy
 
 
-def killed_while_telling(place: Place, first: int, seconds: float) -> list[str]:
-    """What a teller that was killed some ``seconds`` after its first word had been promised."""
+def killed_while_telling(place: Place, first: int, words: int, seconds: float) -> list[str]:
+    """What a teller that was killed some ``seconds`` after so many words had been promised."""
     where = ["embedded"]
     if place.server is not None:
         server = place.server
@@ -28,10 +29,8 @@ def killed_while_telling(place: Place, first: int, seconds: float) -> list[str]:
         [sys.executable, str(TELLER), str(place.folder), str(first), *where], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    deadline = time.monotonic() + START_SECONDS
-    said = [process.stdout.readline()]
+    said = [process.stdout.readline() for _ in range(words)]
     assert said[0].startswith("began"), said
-    assert time.monotonic() < deadline
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
     said += process.stdout.readlines()
@@ -44,10 +43,11 @@ async def test_a_kill_at_any_moment_loses_and_doubles_nothing(place: Place) -> N
     moments = random.Random(20)
     promised: list[str] = []
     for kill in range(KILLS):
-        promised += killed_while_telling(place, kill * 1_000_000, moments.uniform(0.0, 0.4))
+        words = moments.randint(1, 8)  # of each operation that it begins and that it ended
+        promised += killed_while_telling(place, kill * 1_000_000, words, moments.uniform(0.0, 0.3))
     began = {int(line.split()[1]) for line in promised if line.startswith("began")}
     ended = {int(line.split()[1]) for line in promised if line.startswith("ended")}
-    assert len(ended) > KILLS, "the kills came before anything was done"
+    assert len(ended) > KILLS, "the kills came before anything was done"  # by the words that were waited for
     async with place.log() as log:
         await settled(log)
         operations = await rows(log, "table_operation_log", "table_name", "operation_type", "operation_status")

@@ -223,7 +223,7 @@ async def test_the_same_key_is_carried_out_once(site: Site) -> None:
     assert (first.status, again.json, site.desk.took) == (200, first.json, took + 1)
     other = await site.deliver("account", [{**row, "cash": 5.0}], headers=key)
     assert other.status == 409
-    assert [r["cash"] for r in await site.stored("account")] == [100.0]
+    assert [r["cash"] for r in await site.stored("account") if r["account"] == "a1"] == [100.0]
     assert (await site.deliver("account", [row], headers={"Idempotency-Key": "k" * 300})).status == 422
 
 
@@ -301,10 +301,10 @@ async def test_a_body_too_large_is_refused_however_it_is_announced(tmp_path: Pat
 
 
 async def test_who_asks_too_much_or_guesses_tokens_is_put_off(tmp_path: Path) -> None:
-    async with opened_site(tmp_path, Limits(requests_per_second=0.5, burst=5, wrong_tokens=3)) as strict:
+    async with opened_site(tmp_path, Limits(requests_per_second=0.01, burst=5, wrong_tokens=3)) as strict:
         assert [(await strict.get("/api/v1/runs")).status for _ in range(6)] == [200] * 5 + [429]
         put_off = await strict.get("/api/v1/runs")
-        assert 1 <= int(put_off.headers["retry-after"]) <= 3
+        assert 1 <= int(put_off.headers["retry-after"]) <= 101
         assert list(put_off.json) == ["error"]
         guesses = [(await strict.get("/api/v1/runs", token="guess")).status for _ in range(5)]  # noqa: S106
         assert guesses == [401] * 3 + [429] * 2
@@ -312,7 +312,7 @@ async def test_who_asks_too_much_or_guesses_tokens_is_put_off(tmp_path: Path) ->
 
 
 async def test_who_is_put_off_is_told_as_many_seconds_as_the_header_says(tmp_path: Path) -> None:
-    async with opened_site(tmp_path, Limits(requests_per_second=0.5, burst=1)) as strict:
+    async with opened_site(tmp_path, Limits(requests_per_second=0.01, burst=1)) as strict:
         assert (await strict.get("/api/v1/runs")).status == 200
         put_off = await strict.get("/api/v1/runs")
         assert put_off.json["error"].endswith(f"come again in {put_off.headers['retry-after']} s")
@@ -340,7 +340,9 @@ async def test_one_token_has_so_many_requests_under_way_at_once_and_health_is_an
             writer.write(b"{        ")
             assert b"400 Bad Request" in await reader.readline()
             writer.close()
-        assert (await site.get("/api/v1/jobs")).status == 200
+        async with asyncio.timeout(30):
+            while await put_off():  # noqa: ASYNC110 - they count until the server has closed their books
+                await asyncio.sleep(0.02)
 
 
 async def test_large_deliveries_take_turns(tmp_path: Path) -> None:
@@ -382,7 +384,12 @@ async def test_a_defect_inside_is_one_sentence_and_tells_nothing(
         got = await site.get("/api/v1/read/tick?symbols=600519&from=2024-06-03")
         assert (got.status, list(got.json)) == (500, ["error"])
         assert b"internal-detail" not in got.body
-        logged = json.loads(capsys.readouterr().err.splitlines()[-1])
+        said = ""
+        async with asyncio.timeout(30):
+            while "request.failed" not in said or not said.endswith("\n"):  # it is logged once it is answered
+                said += capsys.readouterr().err
+                await asyncio.sleep(0.01)
+        logged = json.loads(said.splitlines()[-1])
         assert (logged["event"], logged["request"]) == ("request.failed", got.headers["x-request-id"])
         assert "internal-detail" in logged["exception"]
     finally:
@@ -394,9 +401,12 @@ async def test_requests_are_counted_by_route_and_not_by_what_clients_write(site:
         await site.get(f"/api/v1/read/nothing-{n}")
         await site.get(f"/elsewhere/{n}")
     await site.ask("POST", "/api/v1/ingest/tick", headers={}, body=b"{}")
-    text = site.desk.metrics.text().decode()
+    text = ""
+    async with asyncio.timeout(30):
+        while 'route="/api/v1/ingest/tick"' not in text:  # it is counted once it is answered
+            text = site.desk.metrics.text().decode()
+            await asyncio.sleep(0.01)
     assert 'route="/api/v1/read/{dataset}"' in text
-    assert 'route="/api/v1/ingest/tick"' in text
     assert "nothing-" not in text
     assert "elsewhere" not in text
 

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from website import PATIENT, TOKEN, opened_site
 
 CHECKS = (
@@ -38,7 +39,7 @@ async def fuzzed(url: str, folder: Path) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        out, _ = await asyncio.wait_for(client.communicate(), 100)
+        out, _ = await asyncio.wait_for(client.communicate(), 360)
     finally:
         if client.returncode is None:
             client.kill()
@@ -48,6 +49,7 @@ async def fuzzed(url: str, folder: Path) -> str:
     return said
 
 
+@pytest.mark.timeout(400)  # some seconds by itself, on a machine that may be busy
 async def test_a_fuzzing_client_meets_no_failure_and_nothing_of_a_refused_body_is_stored(tmp_path: Path) -> None:
     async with opened_site(tmp_path, FEW_ROWS) as site:
         await fuzzed(site.url, tmp_path)

@@ -161,7 +161,7 @@ class Site:
     def _asked(self, method: str, path: str, token: str | None, headers: dict[str, str], body: bytes | None) -> Reply:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
-        line = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        line = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             line.request(method, path, body, headers)
             got = line.getresponse()
