@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -65,7 +67,13 @@ class Place:
     def jobs(self, *lines: str) -> None:
         """What jobs.yaml holds from now on."""
         text = "jobs:\n" + "".join(f"  {line}\n" for line in lines)
-        (self.folder / "config" / "jobs.yaml").write_text(text, encoding="utf-8")
+        self.write("jobs.yaml", text)
+
+    def write(self, name: str, text: str) -> None:
+        """A file of the configuration, changed at once: the service may look at any moment."""
+        new = self.folder / f"{name}.new"
+        new.write_text(text, encoding="utf-8")
+        new.replace(self.folder / "config" / name)
 
     def at(self, clock: str) -> str:
         """That time of the last day, as the service is to have it."""
@@ -129,6 +137,15 @@ class Service:
         found = json.loads(out)
         assert found["running"] is True
         return {entry["name"]: entry for entry in found["jobs"]}
+
+    async def health(self) -> dict[str, Any]:
+        """What /health answers."""
+
+        def ask() -> dict[str, Any]:
+            with urllib.request.urlopen(f"{self.ready['http']}/health", timeout=60) as answer:  # noqa: S310 - our own address
+                return dict(json.load(answer))
+
+        return await asyncio.to_thread(ask)
 
     async def says(self, event: str, *, seconds: float = 60) -> None:
         """Wait until the log has ``event``."""

@@ -8,9 +8,13 @@ import json
 import re
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import promql_parser
+import pytest
 import yaml
 from daemon_place import DAILY, QUOTES, Place, Service, until
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +22,7 @@ from servers.redis import PASSWORD, Redis
 
 from mystocks_ingest.monitor.metrics import FAMILIES
 
+pytestmark = pytest.mark.timeout(400)
 TOKEN = "a-token-of-this-test-9876543210"  # noqa: S105
 STILL = {
     "mystocks_rows_outdated_total": "the simulated vendor's servers do not lag behind each other",
@@ -73,8 +78,28 @@ async def asked(service: Service, path: str, body: object = None) -> str:
     return await asyncio.to_thread(ask)
 
 
-BAD = {"symbol": "600000.SH", "ts": "2026-06-29T13:00:01+08:00", "last": 10.0, "open": 10.0, "high": 9.0, "low": 11.0,
-       "pre_close": 10.0, "volume": 100, "amount": 1000.0}  # fmt: skip
+GOOD = {"symbol": "600000.SH", "ts": "2026-06-29T13:00:01+08:00", "last": 10.0, "open": 10.0, "high": 11.0, "low": 9.0,
+        "pre_close": 10.0, "volume": 100, "amount": 1000.0}  # fmt: skip
+BAD = {**GOOD, "high": 9.0, "low": 11.0}
+
+
+@asynccontextmanager
+async def meanwhile(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    """``work`` goes on as long as the block lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def delivering(service: Service, minute: int) -> None:
+    """A good row after the other, for ever."""
+    for number in count():
+        ts = f"2026-06-29T13:{minute:02}:{number // 1000 % 60:02}.{number % 1000:03}+08:00"
+        await asked(service, "/api/v1/ingest/quote", {"rows": [{**GOOD, "ts": ts}]})
 
 
 async def test_every_metric_is_fed_by_a_running_service_and_prometheus_and_grafana_use_no_other(
@@ -93,14 +118,12 @@ async def test_every_metric_is_fed_by_a_running_service_and_prometheus_and_grafa
         assert "error" in refused
         assert (await place.command("jobs", "run", "daily"))[0] in (0, 3)
         await until(lambda: watched.above("mystocks_source_quality"), seconds=60)
+        async with meanwhile(delivering(service, 0)):  # a row waits in memory for a moment only
+            await until(lambda: watched.above("mystocks_queue_rows"), seconds=60)
         redis.stop()
-        good = {**BAD, "high": 11.0, "low": 9.0}
-        for second in range(2, 12):
-            await asked(
-                service, "/api/v1/ingest/quote", {"rows": [{**good, "ts": f"2026-06-29T13:00:{second:02}+08:00"}]}
-            )
-        await until(lambda: watched.above("mystocks_spool_bytes"), seconds=60)
-        await until(lambda: watched.above("mystocks_retries_total"), seconds=60)
+        async with meanwhile(delivering(service, 1)):
+            await until(lambda: watched.above("mystocks_spool_bytes"), seconds=60)
+            await until(lambda: watched.above("mystocks_retries_total"), seconds=60)
         redis.start()
 
         async def in_step() -> bool:

@@ -8,7 +8,6 @@ import json
 import signal
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import duckdb
 import pytest
@@ -39,25 +38,20 @@ async def posted(service: Service, number: int, cash: float, day: str) -> int:
 
 async def reasons(service: Service) -> dict[str, str]:
     def ask() -> dict[str, str]:
-        with urllib.request.urlopen(f"{service.ready['http']}/health", timeout=10) as answer:  # noqa: S310 - our own address
+        with urllib.request.urlopen(f"{service.ready['http']}/health", timeout=30) as answer:  # noqa: S310 - our own address
             parts = json.load(answer)["parts"]
         return {part["name"]: part["reason"] for part in parts["job"]}
 
     return await asyncio.to_thread(ask)
 
 
-def write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
-
-
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 async def test_quality_and_pacing_change_under_load_and_a_wrong_file_leaves_the_old_rules_in_force(
     place: Place,
 ) -> None:
     place.jobs(WEEKLY)
     place.more = {"MYSTOCKS_HTTP_TOKENS": hashlib.sha256(TOKEN.encode()).hexdigest()}
-    tables, pacing = place.folder / "config" / "tables.yaml", place.folder / "config" / "pacing.yaml"
-    shipped, day = tables.read_text(encoding="utf-8"), str(place.sim.market.last_day)
+    shipped, day = place.tables().read_text(encoding="utf-8"), str(place.sim.market.last_day)
     statuses: list[int] = []
     async with place.service("14:50:00") as service:
         done = asyncio.Event()
@@ -75,14 +69,14 @@ async def test_quality_and_pacing_change_under_load_and_a_wrong_file_leaves_the_
 
         async with asyncio.TaskGroup() as group:
             group.create_task(load())
-            await until(all_stored, seconds=30)
+            await until(all_stored)
             assert set(statuses) == {200}
-            write(tables, shipped + RULES)
-            await service.says("quality.reloaded", seconds=30)
-            await until(refusing, seconds=30)
-            write(tables, shipped + RULES.replace("max: 1000", "max: many"))
+            place.write("tables.yaml", shipped + RULES)
+            await service.says("quality.reloaded")
+            await until(refusing)
+            place.write("tables.yaml", shipped + RULES.replace("max: 1000", "max: many"))
             service.process.send_signal(signal.SIGHUP)
-            await service.says("quality.refused", seconds=30)
+            await service.says("quality.refused")
             line = len((shipped + RULES).splitlines())
             assert f"tables.yaml:{line}:" in (await reasons(service))["tables.yaml"]
             before = len(statuses)
@@ -90,23 +84,23 @@ async def test_quality_and_pacing_change_under_load_and_a_wrong_file_leaves_the_
             async def more() -> bool:
                 return len(statuses) >= before + 4
 
-            await until(more, seconds=30)
+            await until(more)
             assert set(statuses[before:]) == {200, 422}, "the rules it had stay in force"
-            write(pacing, "sources:\n  tushare: {calls: often}\n")
+            place.write("pacing.yaml", "sources:\n  tushare: {calls: often}\n")
             service.process.send_signal(signal.SIGHUP)
-            await service.says("pacing.refused", seconds=30)
+            await service.says("pacing.refused")
             assert "pacing.yaml:2:20:" in (await reasons(service))["pacing.yaml"]
-            write(pacing, "sources:\n  tushare: {calls: 100 / min}\n")
-            write(tables, shipped)
+            place.write("pacing.yaml", "sources:\n  tushare: {calls: 100 / min}\n")
+            place.write("tables.yaml", shipped)
             service.process.send_signal(signal.SIGHUP)
-            await service.says("pacing.reloaded", seconds=30)
+            await service.says("pacing.reloaded")
 
             async def well() -> bool:
                 return set(await reasons(service)) == {"weekly"}
 
-            await until(well, seconds=30)
+            await until(well)
             before = len(statuses)
-            await until(more, seconds=30)
+            await until(more)
             assert set(statuses[before + 1 :]) == {200}
             done.set()
         assert await service.stop() == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 
-from daemon_place import QUOTES, Place, until
+import pytest
+from daemon_place import QUOTES, Place, Service, until
 from servers.redis import PASSWORD, Redis
+
+pytestmark = pytest.mark.timeout(400)  # each starts services, on a machine that may be busy
+PAUSED = QUOTES.replace("}", ", paused: true}")
 
 
 def in_redis(place: Place, redis: Redis) -> Place:
@@ -20,16 +23,15 @@ def shown(redis: Redis) -> set[str]:
     return {key.removeprefix("quote:") for key in redis.cli("--scan", "--pattern", "quote:*").split()}
 
 
-async def everything_is_shown(place: Place, redis: Redis) -> None:
-    stored: set[str] = set()
+async def everything_is_shown(place: Place, redis: Redis, service: Service) -> None:
+    """There are quotes in Redis, and none wait for it."""
 
-    async def same() -> bool:
-        return len(shown(redis)) > 10
+    async def home() -> bool:
+        (spool,) = (await service.health())["parts"]["spool"]
+        return len(shown(redis)) > 10 and not spool["figures"]["waiting_rows"]
 
-    await until(same, seconds=30)
-    await asyncio.sleep(1)
-    stored = set(place.sim.market.quotes()["symbol"].to_pylist())
-    assert shown(redis) <= stored
+    await until(home)
+    assert shown(redis) <= set(place.sim.market.quotes()["symbol"].to_pylist())
 
 
 async def test_a_database_that_is_away_at_the_start_gets_its_rows_when_it_comes(place: Place, redis: Redis) -> None:
@@ -38,20 +40,22 @@ async def test_a_database_that_is_away_at_the_start_gets_its_rows_when_it_comes(
     async with place.service("14:50:00") as service:
         await service.says("sink.away")
         redis.start()
-        await service.says("rows.drained", seconds=40)
-        await everything_is_shown(place, redis)
+        await service.says("rows.drained")
+        await everything_is_shown(place, redis, service)
         assert await service.stop() == 0
     assert set((await place.stored("quote"))["symbol"].to_pylist()) == shown(redis)
 
 
 async def test_a_database_that_goes_away_during_work_gets_its_rows_when_it_is_back(place: Place, redis: Redis) -> None:
     in_redis(place, redis)
-    async with place.service("12:59:52") as service:
+    place.jobs(PAUSED)
+    async with place.service("14:50:00") as service:
         redis.stop()
-        await service.says("sink.away", seconds=40)
+        place.jobs(QUOTES)
+        await service.says("sink.away")
         redis.start()
-        await service.says("rows.drained", seconds=40)
-        await everything_is_shown(place, redis)
+        await service.says("rows.drained")
+        await everything_is_shown(place, redis, service)
         assert await service.stop() == 0
     assert set((await place.stored("quote"))["symbol"].to_pylist()) == shown(redis)
 
@@ -61,28 +65,29 @@ async def test_a_kill_with_rows_in_the_spool_loses_none_of_them(place: Place, re
     redis.stop()
     async with place.service("14:50:00") as service:
         await service.says("sink.away")
-        await asyncio.sleep(2)
+        await service.says("batch.taken")  # and what is the same again is not taken
         service.process.kill()
         assert await service.ended() == -signal.SIGKILL
     redis.start()
     assert shown(redis) == set()
-    place.jobs(QUOTES.replace("}", ", paused: true}"))
+    place.jobs(PAUSED)
     async with place.service("14:51:00") as service:
-        await everything_is_shown(place, redis)
+        await everything_is_shown(place, redis, service)
         assert await service.stop() == 0
     assert set((await place.stored("quote"))["symbol"].to_pylist()) == shown(redis)
 
 
 async def test_a_second_sigterm_ends_at_once_and_the_spool_is_intact(place: Place, redis: Redis) -> None:
     in_redis(place, redis)
-    async with place.service("12:59:52") as service:
+    place.jobs(PAUSED)
+    async with place.service("14:50:00") as service:
         redis.freeze()
+        place.jobs(QUOTES)
 
-        async def asked() -> bool:
-            return sum(n for api, n in (await place.sim.calls())["tushare"].items() if api.startswith("rt")) > 0
+        async def under_way() -> bool:
+            return any(queue["store"] == "redis" for queue in (await service.health())["queues"])
 
-        await until(asked, seconds=60)
-        await asyncio.sleep(1)  # the first quotes are on their way to a server that says nothing
+        await until(under_way)  # to a server that says nothing
         service.process.send_signal(signal.SIGTERM)
         await service.says("service.stopping")
         assert service.process.returncode is None, "it waits for Redis"
@@ -90,6 +95,6 @@ async def test_a_second_sigterm_ends_at_once_and_the_spool_is_intact(place: Plac
         assert await service.ended() == 128 + signal.SIGTERM
     redis.thaw()
     async with place.service("14:51:00") as service:
-        await everything_is_shown(place, redis)
+        await everything_is_shown(place, redis, service)
         assert await service.stop() == 0
     assert shown(redis) <= set((await place.stored("quote"))["symbol"].to_pylist())
