@@ -26,7 +26,8 @@ Written by `make docs` from `mystocks_ingest/market/datasets/`; change it there.
 A dataset is a kind of record with one canonical schema. Whatever a vendor calls a column and whatever unit it uses,
 a stored row has these names and these units. Prices are raw, never adjusted; adjusted bars are computed on read.
 Times are Asia/Shanghai, and a bar is labelled by its end. "required" columns are never null in a stored row; rows
-are unique by the key, and a row that comes again replaces the older one.
+are unique by the key, and a row that comes again replaces the one before; where a dataset says by which columns the newest
+stands, a row that is older by them changes nothing ([tables.md](tables.md#the-newest-row)).
 """
 
 
@@ -42,7 +43,8 @@ def _row(field: Field) -> str:
 def _section(alike: list[Dataset]) -> Iterator[str]:
     first = alike[0]
     yield f"\n## {', '.join(d.name for d in alike)}\n"
-    yield f"Category {first.category}; key {', '.join(f'`{k}`' for k in first.key)}.\n"
+    newest = f"; the newest by {', '.join(f'`{n}`' for n in first.newest_by)} stands" if first.newest_by else ""
+    yield f"Category {first.category}; key {', '.join(f'`{k}`' for k in first.key)}{newest}.\n"
     yield "| column | type | unit, meaning | required |"
     yield "|---|---|---|---|"
     yield from (_row(field) for field in first.fields)
@@ -52,7 +54,7 @@ def page() -> str:
     """The whole page; neighbours in the registry with equal columns share a section."""
     lines = [_HEAD, "| dataset | category | interval | key |", "|---|---|---|---|"]
     lines.extend(f"| `{d.name}` | {d.category} | {d.interval or ''} | {', '.join(d.key)} |" for d in DATASETS.values())
-    for _, alike in groupby(DATASETS.values(), key=lambda d: (d.category, d.key, d.fields)):
+    for _, alike in groupby(DATASETS.values(), key=lambda d: (d.category, d.key, d.fields, d.newest_by)):
         lines.extend(_section(list(alike)))
     return "\n".join(lines) + "\n"
 

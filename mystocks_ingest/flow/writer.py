@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from mystocks_ingest.errors import Rejected, Unavailable
 from mystocks_ingest.flow.patience import Patience
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Sink
+from mystocks_ingest.schema.newest import Guard, guards, standing
 from mystocks_ingest.schema.tables import Table, writable
 
 log = get("writer")
@@ -140,7 +142,7 @@ class Writer:
     async def write(self, rows: pa.RecordBatch) -> tuple[Refusal, ...]:
         """Returns when ``rows`` are durable, with those the database refused for what is in them.
 
-        Of rows with equal keys the later one stands. Raises Unavailable when the sink stayed away too long, and
+        Of rows with equal keys the newest stands, the later one where nothing tells (see ``Table.guards``). Raises Unavailable when the sink stayed away too long, and
         whatever else the sink raised. Cancelling the caller does not take back rows that were already queued.
         """
         pieces: list[asyncio.Future[tuple[Refusal, ...]]] = []
@@ -274,8 +276,9 @@ class Writer:
         split = _Split()
         try:
             parts, key = [p.rows for p in batch], self._table.key
+            by = guards(self._table, parts[0].schema.names)
             small = sum(p.num_rows for p in parts) <= _SMALL
-            rows, kept = _merged(parts, key) if small else await asyncio.to_thread(_merged, parts, key)
+            rows, kept = _merged(parts, key, by) if small else await asyncio.to_thread(_merged, parts, key, by)
             await self._store(rows, 0, split)
         except Exception as exc:  # noqa: BLE001 - handed to those who wait for these rows
             for piece in batch:
@@ -320,8 +323,10 @@ class Writer:
         await self._patience.through(self._home, self._table.name, lambda: self._sink.write(self._table, rows))
 
 
-def _merged(parts: list[pa.RecordBatch], key: tuple[str, ...]) -> tuple[pa.RecordBatch, npt.NDArray[np.int64] | None]:
-    """One batch of all parts with each key once, the later row standing.
+def _merged(
+    parts: list[pa.RecordBatch], key: tuple[str, ...], by: Sequence[Guard] = ()
+) -> tuple[pa.RecordBatch, npt.NDArray[np.int64] | None]:
+    """One batch of all parts with each key once, the newest row standing, or the later one where ``by`` does not tell.
 
     Also the numbers its rows have in the parts laid end to end; None when nothing was dropped.
     """
@@ -332,7 +337,7 @@ def _merged(parts: list[pa.RecordBatch], key: tuple[str, ...]) -> tuple[pa.Recor
     last = numbered.group_by(list(key), use_threads=False).aggregate([("#", "max")]).column("#_max")
     if len(last) == rows.num_rows:
         return rows, None
-    kept = np.sort(last.to_numpy())
+    kept = standing(rows, key, by) if by else np.sort(last.to_numpy())
     return rows.take(pa.array(kept)), kept
 
 

@@ -118,6 +118,7 @@ class Column:
 class Table:
     """One table. ``key`` is what makes a row unique; a table without one cannot be written to.
 
+    ``newest_by`` as the file says it; None: see ``guards``.
     ``where`` is the table's place in the file (``config/tables.yaml:12:5``), for messages.
     """
 
@@ -136,11 +137,27 @@ class Table:
     storage: Storage = Storage()
     where: str = field(default="", compare=False)
     key_space: KeySpace | None = None  # of a Redis table: where its rows lie
+    newest_by: tuple[str, ...] | None = None
 
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the table's rows, in column order."""
         return pa.schema([pa.field(c.name, c.arrow, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """The columns by which a row of a stored key is older than what is stored, and then does not replace it.
+
+        Where the file says nothing: the time in Redis, which holds the newest state only; else the dataset's.
+        """
+        if self.newest_by is not None:
+            return self.newest_by
+        if self.key_space is not None or self.database_type is Database.REDIS:
+            return (self.time_column,) if self.time_column and self.time_column not in self.key else ()
+        if self.dataset is None or self.database_type is Database.TDENGINE:
+            return ()
+        names = {c.name for c in self.columns} - set(self.key)
+        return tuple(name for name in self.dataset.newest_by if name in names)
 
     def __str__(self) -> str:
         return f"{self.database_type.value}.{self.database_name}.{self.name}"

@@ -72,6 +72,8 @@ def _entry(table: Table) -> dict[str, Any]:
         entry["dataset"] = table.dataset.name
     if table.key or any(index.unique for index in table.indexes):  # an empty key: no unique index is to serve as one
         entry["key"] = _Flow(table.key)
+    if table.newest_by is not None:
+        entry["newest_by"] = _Flow(table.newest_by)
     if table.route is not Route.REQUIRED:
         entry["route"] = table.route.value
     if table.is_super_table:

@@ -164,7 +164,10 @@ def _same(reason: str, rows: Rows) -> list[str]:
 
 
 def unique_keys(keyed: Keyed, verdict: Verdict) -> None:
-    """Rows of one key that differ are all refused: nothing says which is right. Repetitions are left out."""
+    """Rows of one key that differ are all refused: nothing says which is right. Repetitions are left out.
+
+    Of an order they are its states, in the order in which they came: the newest of them will stand.
+    """
     if not len(keyed.repeats):
         return
     later = keyed.repeats
@@ -175,6 +178,9 @@ def unique_keys(keyed: Keyed, verdict: Verdict) -> None:
         a, b = rows.column(name).take(pa.array(later)), rows.column(name).take(pa.array(later - 1))
         equal = pc.or_(pc.fill_null(pc.equal(a, b), False), pc.and_(pc.is_null(a), pc.is_null(b)))
         same &= equal.to_numpy(zero_copy_only=False)
+    if keyed.frame.dataset.newest_by:
+        verdict.drop(later[same])
+        return
     run = np.zeros(len(keyed), np.int64)  # rows of one key share a number
     run[:] = 1
     run[later] = 0

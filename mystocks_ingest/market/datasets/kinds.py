@@ -25,17 +25,26 @@ class Category(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One canonical column. ``required`` columns are never null in an accepted row."""
+    """One canonical column. ``required`` columns are never null in an accepted row.
+
+    Of a state, ``first`` are the words it begins with and ``last`` those it ends with; every other word lies between.
+    """
 
     name: str
     type: pa.DataType
     unit: str = ""
     required: bool = False
+    first: tuple[str, ...] = ()
+    last: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A kind of record. ``time`` is the column that places a row in time; ``interval`` is set for bars."""
+    """A kind of record. ``time`` is the column that places a row in time; ``interval`` is set for bars.
+
+    ``newest_by``: what is stored of a key is not replaced by a row that is older by these columns; empty: whatever comes
+    later replaces it, as a vendor's correction is to.
+    """
 
     name: str
     category: Category
@@ -43,6 +52,7 @@ class Dataset:
     fields: tuple[Field, ...]
     time: str | None = None
     interval: str | None = None
+    newest_by: tuple[str, ...] = ()
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -11,6 +11,7 @@ from mystocks_ingest.market.datasets.kinds import (
     I64,
     ORIGIN,
     SYMBOL,
+    TEXT,
     TIME,
     Category,
     Dataset,
@@ -169,10 +170,18 @@ ORDER = Dataset(
         Field("price", F64, "CNY; null for a market order"),
         Field("volume", I64, "shares", required=True),
         Field("filled_volume", I64, "shares"),
-        text("status", "new, partial, filled, cancelled, rejected", required=True),
-        Field("updated_at", TIME),
+        Field(
+            "status",
+            TEXT,
+            "new, partial, filled, cancelled, rejected",
+            required=True,
+            first=("new",),
+            last=("filled", "cancelled", "rejected"),
+        ),
+        Field("updated_at", TIME, "of this state"),
     ),
     time="ts",
+    newest_by=("updated_at", "ts", "status", "filled_volume"),
 )
 FILL = Dataset(
     "fill",
@@ -234,10 +243,12 @@ STRATEGY_PARAM = Dataset(
     Category.META,
     ("strategy", "name"),
     (text("strategy", required=True), _NAME, text("value", "JSON"), Field("updated_at", TIME)),
+    newest_by=("updated_at",),
 )
 SETTING = Dataset(
     "setting",
     Category.META,
     ("name",),
     (_NAME, text("value"), Field("secret", BOOL, "true: the value is encrypted"), Field("updated_at", TIME)),
+    newest_by=("updated_at",),
 )

@@ -15,6 +15,7 @@ from mystocks_ingest.schema.types import SIZED, Family, misfit
 
 _SHORT_FLOAT = frozenset({Database.TDENGINE, Database.MYSQL, Database.MARIADB})
 _NEEDS_LENGTH = _SHORT_FLOAT
+_RISING = (Family.MOMENT, Family.DAY, Family.INTEGER)
 
 
 def complaints(layout: Layout) -> Found:
@@ -26,6 +27,7 @@ def complaints(layout: Layout) -> Found:
         yield from column.troubles
         yield from _column(layout, column, layout.names[:i])
     yield from _indexes(layout)
+    yield from _newest(layout)
     yield from _dataset(layout)
     yield from _kind(layout)
     yield from storage.complaints(layout)
@@ -107,6 +109,26 @@ def _indexes(layout: Layout) -> Found:
         if index.name.lower() in seen:
             yield f"index {index.name!r} stands twice", (*at, "name")
         seen.add(index.name.lower())
+
+
+def _newest(layout: Layout) -> Found:
+    given = layout.entry.newest_by or ()
+    fields = layout.dataset.fields if layout.dataset is not None and layout.database is not Database.REDIS else ()
+    states = {f.name for f in fields if f.first or f.last}
+    for i, name in enumerate(given):
+        at, column = ("newest_by", i), layout.column(name)
+        if column is None:
+            yield f"`newest_by` names {name!r}, which is not a column of it", at
+        elif name in layout.key:
+            yield f"`newest_by` names {name}, which belongs to the key: rows of one key have one {name}", at
+        elif column.family not in (None, *_RISING) and name not in states:
+            yield f"`newest_by` names {name}, a {column.word}: it takes times, days and whole numbers", at
+        elif name in given[:i]:
+            yield f"`newest_by` names {name} twice", at
+    if given and layout.database is Database.TDENGINE:
+        yield "in TDengine the later row of a key stands, so `newest_by` cannot hold there: drop it", ("newest_by",)
+    if len(given) > 1 and layout.database is Database.REDIS:
+        yield "in Redis one column tells which row is the newest: name one in `newest_by`", ("newest_by",)
 
 
 def _dataset(layout: Layout) -> Found:

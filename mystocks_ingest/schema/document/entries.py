@@ -220,6 +220,7 @@ class TableEntry(Entry):
     tags: tuple[ColumnEntry, ...] = ()
     dataset: str | None = None
     key: tuple[str, ...] | None = None
+    newest_by: Names | None = None
     route: Route = Route.REQUIRED
     time_column: str | None = None
     is_super_table: bool | None = None

@@ -124,6 +124,7 @@ def _table(layout: Layout, where: str) -> Table:
         storage=storage.stored(layout),
         where=where,
         key_space=KeySpace(**dict(entry.redis)) if entry.redis is not None else None,
+        newest_by=entry.newest_by,
     )
 
 

@@ -26,6 +26,7 @@ from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
+from mystocks_ingest.schema.newest import guards, stale
 from mystocks_ingest.schema.tables import Table, writable
 from mystocks_ingest.sinks.mysql.database import MySQLDatabase
 from mystocks_ingest.sinks.mysql.ddl import literal, names, quoted
@@ -216,9 +217,22 @@ def _bound(day: date, kind: pa.DataType) -> str:
 
 
 def _merging(ready: Batch) -> str:
-    """What happens to a row whose key is there already."""
+    """What happens to a row whose key is there already.
+
+    An assignment sees what those before it have changed. So the columns that tell whether the row is older come last,
+    and the one that decides first comes at the very end: whatever was set by then is equal, and leaves it to the rest.
+    """
     given = [n for n in ready.names if n not in ready.table.key] or [ready.table.key[0]]
-    return " ON DUPLICATE KEY UPDATE " + ", ".join(f"{quoted(n)} = VALUES({quoted(n)})" for n in given)
+    by = guards(ready.table, given)
+    if not by:
+        return " ON DUPLICATE KEY UPDATE " + ", ".join(f"{quoted(n)} = VALUES({quoted(n)})" for n in given)
+    place = quoted(ready.table.name)
+    older = stale(by, lambda n: f"{place}.{quoted(n)}", lambda n: f"VALUES({quoted(n)})")
+    telling = [guard.name for guard in by]
+    ordered = [*(n for n in given if n not in telling), *reversed(telling)]
+    return " ON DUPLICATE KEY UPDATE " + ", ".join(
+        f"{quoted(n)} = IF({older}, {place}.{quoted(n)}, VALUES({quoted(n)}))" for n in ordered
+    )
 
 
 def _load_data(place: str, ready: Batch, *, strict: bool = False) -> str:

@@ -48,7 +48,7 @@ def command(*words: str | bytes | int) -> bytes:
 
 def guard_of(table: Table) -> str:
     """The column by which the newest row wins; empty: the later write stands."""
-    return "" if table.time_column is None or table.time_column in table.key else table.time_column
+    return table.guards[0] if table.guards else ""
 
 
 def flag_of(table: Table) -> str | None:

@@ -12,8 +12,10 @@ import hashlib
 
 _SOURCE = """
 local function newer(held, version)
-  held = held and tonumber(held)
-  return held and held > tonumber(version)
+  if not held then return false end
+  local known, given = tonumber(held), tonumber(version)
+  if known and given then return known > given end
+  return tostring(held) > version  -- days, written so that their texts compare as they do
 end
 
 -- args: the time's field or '', milliseconds to live or 0; per key: time, fields and values, fields to take away

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.ports import Query
+from mystocks_ingest.schema.newest import guards, stale
 from mystocks_ingest.schema.tables import Column, Table
 from mystocks_ingest.sinks.timescale.encoding import array_type, day_number, key_columns, selected
 from mystocks_ingest.sinks.timescale.spelling import quoted, sql_type
@@ -33,13 +34,20 @@ class Statements:
 
     @cached_property
     def _merge(self) -> str:
-        """What happens to a row whose key is stored: it is written anew where it differs, and left alone else."""
+        """What happens to a row whose key is stored: written anew where it differs and is not older, else left alone."""
         key = ", ".join(quoted(k) for k in self.table.key)
         values = [c for c in self.columns if c.name not in self.table.key]
         if not values:
             return f"ON CONFLICT ({key}) DO NOTHING"
         changes = ", ".join(f"{quoted(c.name)} = EXCLUDED.{quoted(c.name)}" for c in values)
-        return f"ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE {self._differs('EXCLUDED')}"
+        return f"ON CONFLICT ({key}) DO UPDATE SET {changes} WHERE {self._replaces('EXCLUDED')}"
+
+    def _replaces(self, other: str) -> str:
+        by = guards(self.table, [c.name for c in self.columns])
+        if not by:
+            return self._differs(other)
+        older = stale(by, lambda n: f"{quoted(self.table.name)}.{quoted(n)}", lambda n: f"{other}.{quoted(n)}")
+        return f"NOT {older} AND {self._differs(other)}"
 
     def _differs(self, other: str) -> str:
         values = [c for c in self.columns if c.name not in self.table.key]
@@ -84,7 +92,7 @@ class Statements:
         return (
             f"INSERT INTO {name} ({self._names}) SELECT {given} FROM mystocks_staged s "
             f"LEFT JOIN {name} ON {same}{bounds} "
-            f"WHERE {name}.{first} IS NULL OR {self._differs('s')} {self._merge}"
+            f"WHERE {name}.{first} IS NULL OR ({self._replaces('s')}) {self._merge}"
         )
 
     @cached_property
