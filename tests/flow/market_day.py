@@ -75,7 +75,7 @@ async def staged(folder: Path, **market: object) -> AsyncIterator[Stage]:
         settings = Settings(
             MYSTOCKS_STATE_DIR=folder,
             MYSTOCKS_CONFIG_DIR=ROOT / "config",
-            MYSTOCKS_CALL_DEADLINE=3.0,
+            MYSTOCKS_CALL_DEADLINE=30.0,  # a busy machine is no silent vendor
             TUSHARE_POINTS=5000,
             **sim.environment,
         )

@@ -45,7 +45,7 @@ class Floor:
 
 
 @asynccontextmanager
-async def floor(folder: Path, *, deadline: float = 3.0) -> AsyncIterator[Floor]:
+async def floor(folder: Path, *, deadline: float = 30.0) -> AsyncIterator[Floor]:
     async with AsyncExitStack() as stack:
         sim = await stack.enter_async_context(running(SimConfig(seed=11, stocks=24, sessions=30)))
         settings = Settings(

@@ -81,7 +81,7 @@ async def floor(folder: Path, *names: str) -> AsyncIterator[Floor]:
         sim = await stack.enter_async_context(running(config))
         settings = Settings(
             MYSTOCKS_STATE_DIR=folder,
-            MYSTOCKS_CALL_DEADLINE=5.0,
+            MYSTOCKS_CALL_DEADLINE=30.0,
             TUSHARE_POINTS=5000,
             MYSTOCKS_PACING="none",
             **sim.environment,

@@ -118,10 +118,12 @@ def two(four: dict[str, str]) -> dict[str, str]:
     return {**four, "MYSTOCKS_STORES": "postgresql,mysql"}
 
 
+@pytest.mark.timeout(400)
 def test_a_kill_amid_an_apply_is_made_good_by_the_next_one(two: dict[str, str], tmp_path: Path) -> None:
     assert campaign(two, tmp_path, [0.1, 0.4]) == 2
 
 
+@pytest.mark.timeout(400)
 def test_a_kill_amid_an_apply_to_the_embedded_store_is_made_good(two: dict[str, str], tmp_path: Path) -> None:
     assert campaign({**two, "MYSTOCKS_STORES": ""}, tmp_path, [0.3]) == 1
 
@@ -133,7 +135,7 @@ async def test_two_programs_that_apply_at_once_make_each_table_once(two: dict[st
     envs = [{**env, "MYSTOCKS_STATE_DIR": str(tmp_path / f"state{i}")} for i in range(2)]
     children = await asyncio.gather(*(asyncio.to_thread(applying, own, file) for own in envs))
     for child in children:
-        out, err = await asyncio.to_thread(child.communicate, timeout=60)
+        out, err = await asyncio.to_thread(child.communicate, timeout=100)
         assert child.returncode == 0, err
         assert out == "done []\n"
     _, told, left = await story(settings_of(envs[0]), file)

@@ -77,7 +77,7 @@ class House:
         return list(zip(rows["trade_date"].to_pylist(), rows["close"].to_pylist(), strict=True))
 
     async def emptied(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.spool.bytes or self.sink.away:  # noqa: ASYNC110 - nobody tells of the spool's end
                 await asyncio.sleep(0.01)
 
@@ -289,9 +289,14 @@ async def test_of_trades_newer_ones_go_past_and_a_correction_of_one_that_waits_d
 
 async def test_quotes_keyed_by_symbol_alone_queue_behind_older_ones_but_in_redis(tmp_path: Path) -> None:
     newest = replace(TICKS, name="tick_latest", key=("symbol",))
-    async with house(tmp_path, ticks=newest, pace=replace(CALM, first_pause=60.0, longest_pause=60.0)) as h:
+    async with house(tmp_path, ticks=newest) as h:
         h.gate.shut = True
         await h.sink.write(newest, tick(1))
+    async with house(tmp_path, ticks=newest, pace=replace(CALM, first_pause=60.0, longest_pause=60.0)) as h:
+        h.gate.shut = True
+        async with asyncio.timeout(30):
+            while not h.sink.away:  # noqa: ASYNC110 - the first look, the only one for a while
+                await asyncio.sleep(0.01)
         h.gate.shut = False
         h.sink._why.clear()
         await h.sink.write(newest, tick(2))

@@ -52,7 +52,7 @@ def on_mysql(stage: Stage, server: MariaDB, database: str) -> Stage:
 
 
 async def settled(service: Service) -> None:
-    assert await service.log.settled(20), await service.log.waiting()
+    assert await service.log.settled(60), await service.log.waiting()
 
 
 @pytest.mark.parametrize("place", ["embedded", "mariadb"])

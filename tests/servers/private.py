@@ -6,12 +6,14 @@ import atexit
 import json
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -34,6 +36,7 @@ class _Keeper:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._turn = threading.Lock()
 
     def start(
         self,
@@ -44,6 +47,22 @@ class _Keeper:
         owner: tuple[int, int] | None,
     ) -> int:
         """The pid of the started command, which leads a session of its own."""
+        uid, gid = owner or (None, None)
+        request = {
+            "command": [str(word) for word in command],
+            "folder": str(folder),
+            "log": str(log),
+            "environment": dict(environment),
+            "uid": uid,
+            "gid": gid,
+        }
+        with self._turn:  # servers are started from several threads at once
+            answer = self._asked(json.dumps(request))
+        if "pid" not in answer:
+            raise RuntimeError(f"{command[0]} did not start: {answer['error']}")
+        return int(answer["pid"])
+
+    def _asked(self, request: str) -> dict[str, str]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-S", str(Path(__file__).with_name("keeper.py"))],
@@ -55,21 +74,9 @@ class _Keeper:
             atexit.register(self.close)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        uid, gid = owner or (None, None)
-        request = {
-            "command": [str(word) for word in command],
-            "folder": str(folder),
-            "log": str(log),
-            "environment": dict(environment),
-            "uid": uid,
-            "gid": gid,
-        }
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(request + "\n")
         self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        if "pid" not in answer:
-            raise RuntimeError(f"{command[0]} did not start: {answer['error']}")
-        return int(answer["pid"])
+        return dict(json.loads(self._process.stdout.readline()))
 
     def close(self) -> None:
         """End the keeper and with it every server."""
@@ -102,10 +109,44 @@ def binary(name: str, package: str, *folders: str) -> Path:
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that is this process's as long as it lives: nobody listens there, and no other test run takes it.
+
+    A server binds it seconds later, and again after each restart. The port is therefore not one that the system gives
+    to those who connect or listen just anywhere, and a UDP socket of the same number, which we keep, tells other test
+    runs that it is taken.
+    """
+    for port in random.Random().sample(range(_FIRST_PORT, _ports_given_out()), 500):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a connection's end may linger
+            try:
+                claim.bind(("127.0.0.1", port))
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                claim.close()
+                continue
+        _CLAIMS.append(claim)
+        return port
+    raise RuntimeError("no free port was found")
+
+
+def _ports_given_out() -> int:
+    """The first port that the system gives to whoever asks for any."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return 32_768  # not Linux: others begin later
+    return first if first > _FIRST_PORT + 5_000 else 32_768
+
+
+_FIRST_PORT = 15_000  # below are well-known ones
+_CLAIMS: list[socket.socket] = []
+
+
+@atexit.register
+def _unclaim() -> None:
+    for claim in _CLAIMS:
+        claim.close()
 
 
 def unprivileged() -> tuple[int, int] | None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from .private import free_port
+
 _LINGER_RESETS = struct.pack("ii", 1, 0)
 
 
@@ -32,7 +34,7 @@ class Proxy:
         self._late_seconds = 0.0
         self._at_limit = self._sever
         self.host = "127.0.0.1"
-        self.port = 0
+        self.port = free_port()  # nobody else's while it refuses connections
         self.connections = 0  # accepted so far
 
     def __enter__(self) -> Self:
@@ -97,7 +99,6 @@ class Proxy:
     async def _listen(self) -> None:
         self._flowing.set()
         self._server = await asyncio.start_server(self._serve, self.host, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def _refuse(self) -> None:
         if self._server is not None:

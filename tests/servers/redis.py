@@ -111,7 +111,7 @@ class Sentinel(Redis):
                 f"dir {self.folder}",
                 f"sentinel monitor {MASTER} 127.0.0.1 {self.watched} 2",
                 f"sentinel auth-pass {MASTER} {PASSWORD}",
-                f"sentinel down-after-milliseconds {MASTER} 700",
+                f"sentinel down-after-milliseconds {MASTER} 2000",
                 f"sentinel failover-timeout {MASTER} 4000",
             ]
         )
@@ -198,7 +198,7 @@ class RedisCluster(_Group):
                 [
                     "cluster-enabled yes",
                     f"cluster-port {free_port()}",
-                    "cluster-node-timeout 1000",
+                    "cluster-node-timeout 5000",
                     "cluster-require-full-coverage no",
                 ]
             )

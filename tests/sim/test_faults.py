@@ -195,7 +195,7 @@ async def test_each_knob_has_its_effect_and_is_gone_after_one_answer(sim, vendor
                 arguments = ["sh.600000", MINUTE_FIELDS, "2020-01-01", "2026-12-31", "5", "3"]
         good = await ours.call(vendor, function, *arguments, **options)
         await sim.fault(vendor, kind, **knob)
-        answer = await ours.call(vendor, function, *arguments, patience=2.0 if ours is not vendors else 15.0, **options)
+        answer = await ours.call(vendor, function, *arguments, patience=2.0 if ours is not vendors else 60.0, **options)
         assert EXPECTED[vendor][kind](Seen(vendor, answer, good)), answer
         assert kind == "refused" or (await sim.hits())[vendor][kind] >= 1
         if kind == "refused":
@@ -211,10 +211,10 @@ async def test_each_knob_has_its_effect_and_is_gone_after_one_answer(sim, vendor
 
 
 async def test_a_closed_port_refuses_a_login_too(sim, vendors):
-    await sim.fault("baostock", "refused", seconds=0.3)
+    await sim.fault("baostock", "refused", seconds=60)
     answer = await vendors.call("baostock", "login")
     assert "服务器连接失败" in answer["noise"]
-    await asyncio.sleep(0.4)
+    await sim.clear("baostock")
     assert "login success" in (await vendors.call("baostock", "login"))["noise"]
 
 
@@ -269,12 +269,13 @@ async def test_a_list_can_break_off_after_some_of_its_pages(sim):
 
 
 async def test_a_quota_lets_so_many_calls_pass_in_its_time_and_forgives_afterwards(sim, vendors):
-    await sim.fault("tushare", "quota", times=None, calls=2, seconds=1.0, match="fund_adj")
+    await sim.fault("tushare", "quota", times=None, calls=2, seconds=4.0, match="fund_adj")
     try:
         asked = {"ts_code": "510300.SH", "limit": 1}
         answers = [await vendors.call("tushare", "fund_adj", **asked) for _ in range(3)]
         assert [("rows" in a) for a in answers] == [True, True, False]
-        await asyncio.sleep(1.1)
-        assert "rows" in await vendors.call("tushare", "fund_adj", **asked)
+        async with asyncio.timeout(30):
+            while "rows" not in await vendors.call("tushare", "fund_adj", **asked):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
     finally:
         await sim.clear()

@@ -43,7 +43,7 @@ async def test_the_servers_end_when_their_parent_is_killed():
     servers = psutil.Process(int(await parent.stdout.readline()))
     os.kill(parent.pid, signal.SIGKILL)
     await parent.communicate()
-    servers.wait(timeout=5)
+    servers.wait(timeout=30)
     assert not servers.is_running()
 
 

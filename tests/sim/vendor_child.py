@@ -19,7 +19,7 @@ class Vendors:
         )  # fmt: skip
         return self
 
-    async def call(self, vendor, function, *arguments, patience=20.0, **options):
+    async def call(self, vendor, function, *arguments, patience=60.0, **options):
         asked = {
             "vendor": vendor, "function": function, "arguments": arguments, "options": options,
             "environment": self.environment,
