@@ -2,8 +2,9 @@
 
 A command sends one line. The service tells that it is alive and how the work goes, a line each (``told``); its last line
 is the answer. Where nothing is told for a minute the service hangs, and the command says so instead of waiting for ever.
-Behind it blocks of bytes may follow, each with its length before it, an empty one after the last. Whoever hangs up ends
-the work that was asked for.
+Behind it blocks of bytes may follow, each with its length before it, an empty one after the last; a length that none has
+says that an error's line follows instead. Whoever hangs up, or takes nothing for a minute, ends the work that was asked
+for: what is not taken holds a connection of a database.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,10 @@ _BLOCK_SECONDS = 600.0  # a block is what a database takes one look for
 _LONGEST_LINE = 16 * 1024 * 1024  # bytes: a command may name every symbol of the market
 _MOST_UNREAD = 1024 * 1024  # bytes of what is told; beyond, whoever asked does not listen and is told less
 
+_TAKEN_SECONDS = 60.0  # within these a command takes what it asked for
+
 _BLOCK = struct.Struct("!Q")
+_FAILED = 2**64 - 1
 
 Tell = Callable[[Mapping[str, object]], None]
 
@@ -43,7 +47,7 @@ class Answer:
     """The last line, and the blocks of bytes behind it."""
 
     line: Mapping[str, object]
-    blocks: AsyncIterator[bytes] | None = None
+    blocks: AsyncGenerator[bytes, None] | None = None
 
 
 Answering = Callable[[Mapping[str, object], Tell], Awaitable[Answer]]
@@ -134,7 +138,7 @@ class Line:
         while True:
             found: dict[str, object] = json.loads(self._read(self._incoming.readline) or self._ended())
             if "error" in found:
-                raise (IngestError if found.get("settled") else ConfigError)(str(found["error"]))
+                raise _raised(found)
             if "told" not in found:
                 self._socket.settimeout(_BLOCK_SECONDS)
                 return found
@@ -142,9 +146,14 @@ class Line:
                 hear(found)
 
     def block(self) -> bytes:
-        """The next block of bytes behind the answer; empty after the last. Raises ConfigError when it is cut short."""
+        """The next block of bytes behind the answer; empty after the last.
+
+        Raises ConfigError when it is cut short, and as ``ask`` does where the work failed meanwhile.
+        """
         head = self._read(lambda: self._incoming.read(_BLOCK.size))
         size = _BLOCK.unpack(head)[0] if len(head) == _BLOCK.size else self._ended()
+        if size == _FAILED:
+            raise _raised(json.loads(self._read(self._incoming.readline) or self._ended()))
         found = self._read(lambda: self._incoming.read(size))
         return found if len(found) == size else self._ended()
 
@@ -156,6 +165,10 @@ class Line:
 
     def _ended(self) -> NoReturn:
         raise ConfigError(f"the service in {self._folder} ended before it answered")
+
+
+def _raised(answer: Mapping[str, object]) -> IngestError:
+    return (IngestError if answer.get("settled") else ConfigError)(str(answer["error"]))
 
 
 def _silent(folder: Path, exc: OSError) -> ConfigError:
@@ -217,14 +230,29 @@ async def _answer(answering: Answering, request: object, out: asyncio.StreamWrit
         answer = await _had(answering, request, tell)
         beating.cancel()
     send(answer.line)
-    await out.drain()
+    await _taken(out)
     if answer.blocks is not None:
-        async for block in answer.blocks:
-            out.write(_BLOCK.pack(len(block)))
-            out.write(block)
-            await out.drain()
-        out.write(_BLOCK.pack(0))
+        async with aclosing(_framed(answer.blocks)) as pieces:
+            async for piece in pieces:
+                out.write(piece)
+                await _taken(out)
+
+
+async def _taken(out: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(_TAKEN_SECONDS):
         await out.drain()
+
+
+async def _framed(blocks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The blocks as they go over the line; what fails amid them is told there, for the answer is gone already."""
+    try:
+        async with aclosing(blocks):
+            async for block in blocks:
+                yield _BLOCK.pack(len(block)) + block
+    except Exception as exc:  # noqa: BLE001 - as in ``_had``
+        yield _BLOCK.pack(_FAILED) + json.dumps(_trouble(exc), ensure_ascii=False).encode() + b"\n"
+    else:
+        yield _BLOCK.pack(0)
 
 
 async def _beat(tell: Tell) -> None:
@@ -239,11 +267,16 @@ async def _had(answering: Answering, request: object, tell: Tell) -> Answer:
         return Answer({"error": "a command is a mapping"})
     try:
         return await answering(request, tell)
-    except Exception as exc:
-        found = sorted(leaves(exc), key=lambda leaf: not isinstance(leaf, ConfigError))
-        unexpected = [leaf for leaf in found if not isinstance(leaf, IngestError)]
-        if unexpected:
-            log.exception("command.failed")
-            named = f"unexpected {type(unexpected[0]).__name__}: {redact(str(unexpected[0]))}"
-            return Answer({"error": f"{named}; its traceback is in the service's log", "settled": True})
-        return Answer({"error": str(found[0]), "settled": not isinstance(found[0], ConfigError)})
+    except Exception as exc:  # noqa: BLE001 - likewise
+        return Answer(_trouble(exc))
+
+
+def _trouble(exc: Exception) -> dict[str, object]:
+    """The line that tells of it; in the log with its traceback where it is a defect of ours."""
+    found = sorted(leaves(exc), key=lambda leaf: not isinstance(leaf, ConfigError))
+    unexpected = [leaf for leaf in found if not isinstance(leaf, IngestError)]
+    if unexpected:
+        log.error("command.failed", exc_info=exc)
+        named = f"unexpected {type(unexpected[0]).__name__}: {redact(str(unexpected[0]))}"
+        return {"error": f"{named}; its traceback is in the service's log", "settled": True}
+    return {"error": str(found[0]), "settled": not isinstance(found[0], ConfigError)}

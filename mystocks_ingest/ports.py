@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -126,11 +126,15 @@ def is_pressing() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Rows wanted of a table: symbols (empty: all), a window on the time column, columns (empty: all)."""
+    """Rows wanted of a table: symbols (empty: all), a window on the time column, columns (empty: all).
+
+    ``limit``: the first so many in key order, texts by their bytes; the database itself leaves the rest out.
+    """
 
     symbols: tuple[Symbol, ...] = ()
     window: Window | None = None
     columns: tuple[str, ...] = ()
+    limit: int | None = None
 
 
 class Sink(Protocol):
@@ -152,6 +156,15 @@ class Sink(Protocol):
 
     async def ping(self) -> None:
         """Returns when the database answers; raises Unavailable."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A sink that can give rows as they are taken, so that the whole of a long answer is never in memory."""
+
+    def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+        """As ``Sink.read``, in batches. Whoever leaves before the end closes it."""
         ...
 
 

@@ -41,17 +41,17 @@ _REMEDY = {
 @overload
 def read(
     name: str, symbols: str | Sequence[str] = ..., *, first: Day | None = ..., last: Day | None = ..., adjust: How = ...,
-    columns: Sequence[str] = ..., form: Literal["arrow"] = ..., settings: Settings | None = ...,
+    columns: Sequence[str] = ..., limit: int | None = ..., form: Literal["arrow"] = ..., settings: Settings | None = ...,
 ) -> pa.Table: ...  # fmt: skip
 @overload
 def read(
     name: str, symbols: str | Sequence[str] = ..., *, first: Day | None = ..., last: Day | None = ..., adjust: How = ...,
-    columns: Sequence[str] = ..., form: Literal["pandas"], settings: Settings | None = ...,
+    columns: Sequence[str] = ..., limit: int | None = ..., form: Literal["pandas"], settings: Settings | None = ...,
 ) -> pd.DataFrame: ...  # fmt: skip
 @overload
 def read(
     name: str, symbols: str | Sequence[str] = ..., *, first: Day | None = ..., last: Day | None = ..., adjust: How = ...,
-    columns: Sequence[str] = ..., form: Literal["polars"], settings: Settings | None = ...,
+    columns: Sequence[str] = ..., limit: int | None = ..., form: Literal["polars"], settings: Settings | None = ...,
 ) -> pl.DataFrame: ...  # fmt: skip
 
 
@@ -63,14 +63,16 @@ def read(
     last: Day | None = None,
     adjust: How = "none",
     columns: Sequence[str] = (),
+    limit: int | None = None,
     form: Literal["arrow", "pandas", "polars"] = "arrow",
     settings: Settings | None = None,
 ) -> pa.Table | pd.DataFrame | pl.DataFrame:
     """Rows of the dataset ``name``, each key once, in key order.
 
     ``symbols``: one or several, spelled as on the command line; none means all. ``first`` and ``last`` are days (or
-    their ISO text), both included. ``adjust``: prices as traded, back- or forward-adjusted. ``settings``: in place of
-    the environment's and ``.env``'s. Works in a notebook too, where an event loop already runs.
+    their ISO text), both included. ``adjust``: prices as traded, back- or forward-adjusted. ``limit``: at most so many
+    rows, from the first on; no others are read. ``settings``: in place of the environment's and ``.env``'s. Works in a
+    notebook too, where an event loop already runs.
 
     While the service runs, it is asked. Raises ConfigError (a name, a symbol, a day, a package that is not installed;
     StoreBusy while a process other than the service has the embedded store), and Unavailable when a database does not answer.
@@ -85,9 +87,11 @@ def read(
         raise ConfigError(f"{name} has no column {unknown[0]!r}; it has {', '.join(wanted.schema.names)}")
     if adjust != "none" and not name.startswith("bar_"):
         raise ConfigError(f"adjust={adjust!r} is for bars, and {name} holds no bars; leave it out")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit={limit} is no number of rows; write 1 or more, or leave it out")
     texts = (symbols,) if isinstance(symbols, str) else tuple(symbols)
     who = tuple(dict.fromkeys(symbology.parse(text) for text in texts))
-    errand = Read(wanted.name, who, _window(first, last), adjust)
+    errand = Read(wanted.name, who, _window(first, last), adjust, limit)
     rows = errands.done(errand, settings or load(), now=lambda: datetime.now(UTC), run=_run)
     if columns:
         rows = rows.select(list(columns))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,7 +30,7 @@ from mystocks_ingest.flow.reference import Reference
 from mystocks_ingest.flow.replay import Choice, Replayed, replay
 from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
 from mystocks_ingest.flow.run import Run as Roster
-from mystocks_ingest.flow.stores import Stores, read_everywhere
+from mystocks_ingest.flow.stores import Stores, read_everywhere, stream_everywhere
 from mystocks_ingest.flow.witness import Witness
 from mystocks_ingest.flow.writer import Limits, Writer
 from mystocks_ingest.logs import trace, traced
@@ -58,6 +58,7 @@ from mystocks_ingest.settings import Settings
 from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink, EmbeddedTarget
 
 Clock = Callable[[], datetime]
+FACTOR_COLUMNS = ("symbol", "trade_date", "source", "factor")
 EMBEDDED = Database.EMBEDDED.store
 EMBEDDED_WAIT_SECONDS = 30.0  # it is away when its disk is full
 BEST_EFFORT_DRAIN_SECONDS = 2.0
@@ -171,14 +172,24 @@ class Service:
             telling.status, telling.error = report.status, report.stopped
         return report
 
-    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
-        """Stored rows, prices adjusted on read. Raises ConfigError where factors are wanted and none is stored."""
-        query = Query(symbols=symbols, window=window)
+    async def read(
+        self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How, limit: int | None = None
+    ) -> pa.Table:
+        """Stored rows in key order, the first ``limit`` of them, prices adjusted on read.
+
+        Raises ConfigError where factors are wanted and none is stored.
+        """
+        query = Query(symbols=symbols, window=window, limit=limit)
         rows = await read_everywhere(wanted, query, tables=self.tables, sink=self.sink)
         if adjust == "none" or not rows.num_rows:
             return rows
-        factors = await self.sink.read(self.tables.holder(ADJ_FACTOR), Query(symbols=symbols))
-        return adjusted(rows, factors, adjust)
+        whose = tuple(Symbol(s) for s in rows["symbol"].unique().to_pylist())
+        factors = await self.sink.read(self.tables.holder(ADJ_FACTOR), Query(whose, columns=FACTOR_COLUMNS))
+        return await asyncio.to_thread(adjusted, rows, factors, adjust)
+
+    def stream(self, wanted: Dataset, query: Query, windows: Iterable[Window]) -> AsyncGenerator[pa.Table, None]:
+        """Stored rows as ``stream_everywhere`` has them, so that a long answer is never in memory as a whole."""
+        return stream_everywhere(wanted, query, windows, tables=self.tables, sink=self.sink)
 
     async def replay(self, choice: Choice) -> Replayed:
         """Put dead letters through today's checks again and store what passes."""

@@ -77,13 +77,11 @@ def read(
     from mystocks_ingest.cli.process import done
     from mystocks_ingest.errands.kinds import Read
 
-    rows = done(Read(wanted.name, who, window, adjust))
+    rows = done(Read(wanted.name, who, window, adjust, limit))
     if names:
         rows = rows.select(list(names))
     elif form == "table":
         rows = rows.drop_columns([n for n in rows.column_names if n == "fetched_at"])
-    if limit is not None:
-        rows = rows.slice(0, limit)
     _write(rows, form, output, whole=limit is not None)
     if not rows.num_rows:
         whose = f" --symbols {','.join(symbol[:3])}" if symbol else ""

@@ -50,8 +50,10 @@ class ServiceDesk:
         feed(self.daemon)
         return await health(self.daemon)
 
-    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
-        return await self.daemon.service.read(wanted, symbols, window, adjust)
+    async def read(
+        self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How, limit: int
+    ) -> pa.Table:
+        return await self.daemon.service.read(wanted, symbols, window, adjust, limit)
 
     async def runs(self, *, limit: int) -> Sequence[Run]:
         return await self.daemon.service.journal.runs(limit=limit)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,12 +16,14 @@ import pyarrow.compute as pc
 from mystocks_ingest.daemon.ages import Noted
 from mystocks_ingest.errors import IngestError, Rejected, Unavailable
 from mystocks_ingest.flow.arriving import Arriving
+from mystocks_ingest.flow.stores import streamed
 from mystocks_ingest.monitor.metrics import Metrics
 from mystocks_ingest.monitor.recent import Recent
 from mystocks_ingest.ports import Query, Sink, Spooled
 from mystocks_ingest.schema.tables import Table
 from mystocks_ingest.spool import Spool
 
+T = TypeVar("T")
 _PEAK_SECONDS = 15.0  # as long as Prometheus usually waits between two looks
 
 
@@ -112,10 +115,22 @@ class MeteredSink:
                     self._metrics.wrote(store, table.name, rows.num_rows, rows.nbytes, seconds, "failed")
 
     async def read(self, table: Table, query: Query) -> pa.Table:
+        return await self._timed(self._sink.read(table, query))
+
+    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Its first rows are what is timed: how soon the others come is also for whoever takes them to say."""
+        async with aclosing(streamed(self._sink, table, query)) as parts:
+            if (part := await self._timed(anext(parts, None))) is None:
+                return
+            yield part
+            async for part in parts:
+                yield part
+
+    async def _timed(self, reading: Awaitable[T]) -> T:
         number = self._meter.recent.began("read", _clock())
         failed = True
         try:
-            found = await self._sink.read(table, query)
+            found = await reading
             failed = False
         except asyncio.CancelledError:  # nobody wants the answer any more
             failed = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Generic, TypeVar, get_args
@@ -15,7 +16,7 @@ from mystocks_ingest.errands.travel import hears, received, sent
 from mystocks_ingest.errors import ConfigError
 from mystocks_ingest.flow.plan import PlanLine
 from mystocks_ingest.flow.replay import Choice, Replayed
-from mystocks_ingest.flow.report import Job, Missing, Report, Silence, Watch
+from mystocks_ingest.flow.report import Job, Missing, Report, Watch
 from mystocks_ingest.market.adjust import How
 from mystocks_ingest.market.adjust import adjust as adjusted
 from mystocks_ingest.market.datasets import ADJ_FACTOR, dataset
@@ -23,6 +24,7 @@ from mystocks_ingest.market.frames import Symbol, Window
 from mystocks_ingest.monitor import questions
 from mystocks_ingest.monitor.journal import Buried
 from mystocks_ingest.monitor.log import MonitorLog, Waiting
+from mystocks_ingest.ports import Query
 from mystocks_ingest.schema.tables import Database
 from mystocks_ingest.service import Clock, Service
 from mystocks_ingest.settings import Settings
@@ -168,21 +170,26 @@ class Asked(Errand[tuple[list[dict[str, Any]], Waiting]]):
 
 @dataclass(frozen=True)
 class Read(Errand[pa.Table]):
-    """Stored rows of ``dataset`` in key order; prices adjusted where they are wanted, whose memory that takes."""
+    """Stored rows of ``dataset`` in key order, the first ``limit``; prices adjusted where they are wanted.
+
+    The service hands them on as they come: who wants them has the memory for them, or says a limit.
+    """
 
     dataset: str
     symbols: tuple[Symbol, ...]
     window: Window
     adjust: How = "none"
+    limit: int | None = None
 
     async def of(self, opened: Service, watch: Watch) -> pa.Table:
-        return await opened.read(dataset(self.dataset), self.symbols, self.window, self.adjust)
+        return await opened.read(dataset(self.dataset), self.symbols, self.window, self.adjust, self.limit)
 
     def through(self, dial: Callable[[], Line], watch: Watch) -> pa.Table:
         rows = self._raw(dial, watch)
         if self.adjust == "none" or not rows.num_rows:
             return rows
-        factors = Read(ADJ_FACTOR.name, self.symbols, _EVER)._raw(dial, watch)  # noqa: SLF001 - another of its kind
+        whose = tuple(Symbol(s) for s in rows["symbol"].unique().to_pylist())
+        factors = Read(ADJ_FACTOR.name, whose, _EVER)._raw(dial, watch)  # noqa: SLF001 - another of its kind
         return adjusted(rows, factors, self.adjust)
 
     def _raw(self, dial: Callable[[], Line], watch: Watch) -> pa.Table:
@@ -192,25 +199,27 @@ class Read(Errand[pa.Table]):
             parts = [pa.ipc.open_stream(block).read_all() for block in iter(line.block, b"")]
         filled = [part for part in parts if part.num_rows]
         rows = pa.concat_tables(filled or parts[:1])
-        key = dataset(self.dataset).key
-        return rows.sort_by([(name, "ascending") for name in key]) if len(filled) > 1 else rows
+        if len(filled) > 1:
+            rows = rows.sort_by([(name, "ascending") for name in dataset(self.dataset).key])
+        return rows.slice(0, self.limit)
 
-    async def blocks(self, opened: Service) -> AsyncIterator[bytes]:
+    async def blocks(self, opened: Service) -> AsyncGenerator[bytes, None]:
         """Arrow streams of a bounded number of rows: the service never holds the whole of a long history."""
-        for number, window in enumerate(self._windows(opened)):
-            rows = await replace(self, window=window).of(opened, Silence())
-            batches = rows.to_batches(max_chunksize=_BLOCK_ROWS)
-            for batch in batches or ([] if number else [pa.RecordBatch.from_pylist([], schema=rows.schema)]):
-                sink = pa.BufferOutputStream()
-                with pa.ipc.new_stream(sink, batch.schema) as writer:
-                    writer.write_batch(batch)
-                yield sink.getvalue().to_pybytes()
+        wanted = dataset(self.dataset)
+        empty = True
+        query = Query(self.symbols, self.window, limit=self.limit)
+        async with aclosing(opened.stream(wanted, query, self._windows(opened))) as pieces:
+            async for piece in pieces:
+                for first in range(0, piece.num_rows, _BLOCK_ROWS):
+                    yield _block(piece.slice(first, _BLOCK_ROWS))
+                    empty = False
+        if empty:
+            yield _block(wanted.schema.empty_table())
 
     def _windows(self, opened: Service) -> Iterator[Window]:
         wanted = dataset(self.dataset)
-        # Redis holds no history, and finds no row by its time
-        hot = any(table.database_type is Database.REDIS for table in opened.tables.routes(wanted))
-        if wanted.time is None or hot or 0 < len(self.symbols) <= _MANY_SYMBOLS:
+        own = all(table.database_type is Database.EMBEDDED for table in opened.tables.routes(wanted))  # no time limit
+        if wanted.time is None or self.limit is not None or own or 0 < len(self.symbols) <= _MANY_SYMBOLS:
             yield self.window
             return
         dated = pa.types.is_date(wanted.schema.field(wanted.time).type)
@@ -222,6 +231,13 @@ class Read(Errand[pa.Table]):
         while start < end:
             yield Window(start, min(start + step, end))
             start += step
+
+
+def _block(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 KINDS: Mapping[str, type[Errand[Any]]] = {

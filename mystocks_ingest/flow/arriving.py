@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 
 from mystocks_ingest.errors import IngestError, Unavailable
+from mystocks_ingest.flow.stores import streamed
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query, Sink
 from mystocks_ingest.schema.tables import Table
@@ -93,6 +94,11 @@ class Arriving:
 
     async def read(self, table: Table, query: Query) -> pa.Table:
         return await self._present().read(table, query)
+
+    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+        async with aclosing(streamed(self._present(), table, query)) as parts:
+            async for part in parts:
+                yield part
 
     async def ping(self) -> None:
         await self._present().ping()

@@ -52,8 +52,10 @@ class Desk(Protocol):
 
     async def health(self) -> Health: ...
 
-    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
-        """Stored rows in key order; no symbols: all."""
+    async def read(
+        self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How, limit: int
+    ) -> pa.Table:
+        """The first ``limit`` stored rows in key order; no symbols: all."""
         ...
 
     async def runs(self, *, limit: int) -> Sequence[Run]:

@@ -101,7 +101,7 @@ def router(desk: Desk, limits: Limits) -> APIRouter:
         who, window = _whose(wanted, symbols), _window(desk, first, last)
         bounded(wanted, window, len(who), limits.read_rows)
         async with turn():
-            rows = await desk.read(wanted, who, window, adjust)
+            rows = await desk.read(wanted, who, window, adjust, limit + 1)  # one more tells that there are more
         about = {"dataset": wanted.name, "from": window.start, "to": window.last, "adjust": adjust}
         return answered(rows, form_of(accept), about=about, limit=limit)
 

@@ -40,6 +40,7 @@ from mystocks_ingest.ports import Query, Sink
 from mystocks_ingest.schema.tables import Column, Table
 
 ALL = Query()
+HUNG_SECONDS = 3.0
 _numbers = itertools.count()
 Row = dict[str, Any]
 
@@ -54,7 +55,8 @@ class Subject(ABC):
     last_moment = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
     streams = True  # has `stream(table, query)`, an async iterator of record batches
     keeps_absent_columns = True  # a column the rows do not have keeps its value in the store
-    prompt_seconds = 10.0  # within which a hung or absent server is told as Unavailable
+    seconds = 30.0  # that one statement may take; a test of a server that hangs sets ``HUNG_SECONDS``
+    prompt_seconds = 60.0  # within which a hung or absent server is told as Unavailable
     many = 24_000  # rows of a large batch
 
     bad: Mapping[str, tuple[str, object]] = {}
@@ -73,7 +75,7 @@ class Subject(ABC):
     ) -> AbstractAsyncContextManager[Sink]:
         """A sink with the tables in place; ``port``: of the wire to use in the server's place; ``pool``: connections.
 
-        Its statement timeout is about three seconds, so that a hung server is told within ``prompt_seconds``.
+        A statement may take ``seconds``.
         """
 
     def fresh(self) -> Table:
@@ -390,6 +392,18 @@ class StoreContract:
                 table, plain(table, pa.RecordBatch.from_pylist(inside, schema=loose(table)))
             )
 
+    async def test_a_limit_gives_the_first_rows_in_key_order(self, subject: Subject) -> None:
+        table = subject.fresh()
+        rows = ordinary(table, 200)
+        async with subject.opened(table) as sink:
+            await sink.write(table, rows)
+            first = in_key_order(table, plain(table, rows))
+            for limit in (1, 7, 200, 1_000):
+                assert plain(table, await sink.read(table, Query(limit=limit))) == first[:limit]
+            wanted = (Symbol("000003.SZ"),)
+            whose = [r for r in first if r["symbol"] in wanted]
+            assert plain(table, await sink.read(table, Query(symbols=wanted, limit=2))) == whose[:2]
+
     async def test_reading_in_batches_gives_the_same_rows(self, subject: Subject) -> None:
         if not subject.streams:
             pytest.skip("this sink reads whole tables only")
@@ -457,10 +471,10 @@ class StoreContract:
         async with subject.opened(table) as sink:
             await sink.write(table, ordinary(table, 1_000))
             await sink.read(table, ALL)
-        await asyncio.sleep(0.05)
-        assert asyncio.all_tasks() == before
+        await until(lambda: asyncio.all_tasks() == before)
         if subject.server is not None:
-            assert connections(subject.server.port) == []
+            port = subject.server.port
+            await until(lambda: not connections(port))
 
 
 def as_day(value: date | datetime) -> date:
@@ -499,10 +513,10 @@ async def prompt(subject: Subject) -> AsyncIterator[None]:
     assert time.monotonic() - began < subject.prompt_seconds, "the event loop was blocked"
 
 
-async def until(condition: Any, seconds: float = 10.0) -> None:
+async def until(condition: Any, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a file, a byte count: nothing there sets an event
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
 
 
 class ServerContract(StoreContract):
@@ -575,6 +589,7 @@ class ServerContract(StoreContract):
     async def test_a_hung_server_is_unavailable_in_time_and_serves_again_when_it_wakes(
         self, subject: Subject, server: PrivateServer
     ) -> None:
+        subject.seconds = HUNG_SECONDS
         table = subject.fresh()
         rows = ordinary(table, 600)
         async with subject.opened(table) as sink:
@@ -589,8 +604,9 @@ class ServerContract(StoreContract):
             await same(sink, table, rows)
 
     async def test_a_wire_that_hangs_amid_a_batch_is_unavailable_in_time(self, subject: Subject, wire: Proxy) -> None:
+        subject.seconds = HUNG_SECONDS
         table = subject.fresh()
-        rows = ordinary(table, subject.many)
+        rows = ordinary(table, subject.many // 4)  # on a busy machine, too, it is written in these few seconds
         async with subject.opened(table, port=wire.port) as sink:
             await sink.write(table, rows.slice(0, 300))
             wire.hang_after(100_000)
@@ -627,8 +643,9 @@ class ServerContract(StoreContract):
         rows = ordinary(table, 900)
         async with subject.opened(table, port=wire.port, pool=3) as sink:
             await asyncio.gather(*(sink.write(table, rows.slice(i * 100, 100)) for i in range(3)))
+            idle = set(connections(wire.port))
             wire.sever()
-            await asyncio.sleep(0.05)
+            await until(lambda: not idle & set(connections(wire.port)))
             await asyncio.gather(*(sink.write(table, rows.slice(i * 100, 100)) for i in range(3, 9)))
             await same(sink, table, rows)
 
@@ -666,12 +683,13 @@ class ServerContract(StoreContract):
             wire.flow()
             await sink.write(table, rows)
             await same(sink, table, rows)
-            assert len(connections(wire.port)) <= 2
-        assert connections(wire.port) == []
+            await until(lambda: len(connections(wire.port)) <= 2)
+        await until(lambda: not connections(wire.port))
 
     async def test_closing_is_prompt_while_the_server_hangs(self, subject: Subject, server: PrivateServer) -> None:
+        subject.seconds = HUNG_SECONDS
         table = subject.fresh()
         async with prompt(subject), subject.opened(table) as sink:
             await sink.write(table, ordinary(table, 10))
             server.freeze()
-        assert connections(server.port) == []
+        await until(lambda: not connections(server.port))

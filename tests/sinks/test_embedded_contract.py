@@ -15,7 +15,6 @@ from mystocks_ingest.sinks.embedded import EmbeddedDatabase, EmbeddedSink
 
 
 class EmbeddedSubject(Subject):
-    streams = False
     bad: Mapping[str, tuple[str, object]] = {"null where none may be": ("volume", None)}
 
     def __init__(self, folder: Path) -> None:

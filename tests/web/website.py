@@ -91,10 +91,12 @@ class RealDesk:
     async def health(self) -> Health:
         return Health(self.parts, "1", NOW, NOW)
 
-    async def read(self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How) -> pa.Table:
+    async def read(
+        self, wanted: Dataset, symbols: tuple[Symbol, ...], window: Window, adjust: How, limit: int
+    ) -> pa.Table:
         if self.away is not None:
             raise self.away
-        return await self.service.read(wanted, symbols, window, adjust)
+        return await self.service.read(wanted, symbols, window, adjust, limit)
 
     async def runs(self, *, limit: int) -> Sequence[Run]:
         return await self.service.journal.runs(limit=limit)

@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +26,20 @@ from mystocks_ingest.logs import get
 FILE = "mystocks.duckdb"
 _MEMORY = "96MB"  # DuckDB's share of a parent that stays under 400 MB
 _AMPLE_MEMORY = "2GB"  # for one transaction that cannot do with less
+_ZONE = "SET TimeZone = 'Asia/Shanghai'"
 _THREADS = min(2, os.cpu_count() or 1)
 
 T = TypeVar("T")
 Connection = duckdb.DuckDBPyConnection
 _Options = dict[str, str | bool | int | float | list[str]]
 log = get("embedded")
+
+
+class _Reader:
+    """An answer under way; ``parts`` None: not begun."""
+
+    def __init__(self) -> None:
+        self.parts: Iterator[pa.RecordBatch] | None = None
 
 
 class EmbeddedDatabase:
@@ -42,6 +50,7 @@ class EmbeddedDatabase:
         self._memory = memory_limit
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded")
         self._connection: Connection | None = None
+        self._readers: dict[_Reader, Connection] = {}  # of answers under way; used on the thread alone
         self._waiting = 0  # calls that were given to the thread and have not ended
         self.structure = asyncio.Lock()  # held while tables are made or changed
 
@@ -71,6 +80,43 @@ class EmbeddedDatabase:
         """
         return await self._call(lambda: self._transaction(work, incoming))
 
+    async def stream(self, statement: str, values: list[object], *, rows: int) -> AsyncGenerator[pa.RecordBatch, None]:
+        """What a SELECT gives, as of its beginning, in batches of some ``rows``; other work goes on between two of them.
+
+        Raises as ``run`` does, and Unavailable where the file had to be opened anew meanwhile.
+        """
+        reader = _Reader()
+
+        def opened() -> None:
+            connection = (self._connection or self._open()).cursor()
+            self._readers[reader] = connection
+            connection.execute(_ZONE)
+            reader.parts = connection.sql(statement, params=values).to_arrow_reader(rows)
+
+        def following() -> pa.RecordBatch | None:
+            if reader.parts is None:
+                opened()
+            elif reader not in self._readers:
+                raise Unavailable(f"the store {self.path} was opened anew amid a long answer: ask again")
+            assert reader.parts is not None  # noqa: S101 - just opened
+            try:
+                return next(reader.parts, None)
+            except (pa.ArrowException, OSError) as exc:  # Arrow's name for whatever DuckDB said
+                raise _translated(duckdb.Error(str(exc)), self.path) from exc
+
+        try:
+            while (part := await self._call(lambda: self._judged(following))) is not None:
+                yield part
+        finally:
+            if (connection := self._readers.get(reader)) is not None:
+                connection.interrupt()  # nobody wants the rows that it may be putting in order
+            await asyncio.shield(self._call(lambda: self._left(reader)))
+
+    def _left(self, reader: _Reader) -> None:
+        reader.parts = None
+        if (connection := self._readers.pop(reader, None)) is not None:
+            connection.close()
+
     @property
     def pool(self) -> tuple[int, int]:
         """1 while its one connection is in use, and 1."""
@@ -84,7 +130,7 @@ class EmbeddedDatabase:
             self._waiting -= 1
 
     def _transaction(self, work: Callable[[Connection], T], incoming: pa.RecordBatch | pa.Table | None) -> T:
-        try:
+        def tried() -> T:
             try:
                 return self._attempt(work, incoming)
             except duckdb.OutOfMemoryException as exc:
@@ -92,6 +138,13 @@ class EmbeddedDatabase:
                     raise
                 with self._ample_memory():
                     return self._attempt(work, incoming)
+
+        return self._judged(tried)
+
+    def _judged(self, work: Callable[[], T]) -> T:
+        """``work``, with our errors in place of DuckDB's."""
+        try:
+            return work()
         except duckdb.Error as exc:
             error = _translated(exc, self.path)
             if error is exc:
@@ -161,12 +214,15 @@ class EmbeddedDatabase:
         except duckdb.Error as exc:
             raise _unopened(exc, self.path) from exc
         shutil.rmtree(scratch, ignore_errors=True)  # what a killed process left; the file's lock is ours now
-        connection.execute("SET TimeZone = 'Asia/Shanghai'")
+        connection.execute(_ZONE)
         connection.execute("SET enable_progress_bar = false")  # it would write into what a command prints
         self._connection = connection
         return connection
 
     def _close(self) -> None:
+        for reader in self._readers.values():  # they would keep the file open, and its settings
+            reader.close()
+        self._readers.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -10,7 +10,8 @@ the newest row stands (orders, parameters) are small and merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from functools import partial
 from typing import Self
 
@@ -26,6 +27,7 @@ from mystocks_ingest.sinks.embedded.database import Connection, EmbeddedDatabase
 from mystocks_ingest.sinks.embedded.dialect import quoted
 from mystocks_ingest.sinks.embedded.target import EmbeddedTarget
 
+_BATCH_ROWS = 50_000  # of a long answer, turned into Arrow at once
 _STEP = 245_760  # two row groups: enough to bypass the log, little enough for the store's memory
 
 
@@ -55,7 +57,16 @@ class EmbeddedSink:
 
     async def read(self, table: Table, query: Query) -> pa.Table:
         """Rows in key order, with the names and types of the table's Arrow schema."""
-        return await self._database.run(lambda c: _select(c, table, query))
+        statement, values, schema = _select(table, query)
+        found = await self._database.run(lambda c: c.sql(statement, params=values).to_arrow_table())
+        return found.cast(schema)
+
+    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+        """``read`` in batches; what else the store is asked for goes on between two of them."""
+        statement, values, schema = _select(table, query)
+        async with aclosing(self._database.stream(statement, values, rows=_BATCH_ROWS)) as parts:
+            async for part in parts:
+                yield part.cast(schema)
 
     @property
     def pool(self) -> tuple[int, int]:
@@ -100,7 +111,8 @@ def _range(table: Table, rows: pa.RecordBatch) -> tuple[str, list[object]]:
     return " AND ".join(terms), bounds
 
 
-def _select(connection: Connection, table: Table, query: Query) -> pa.Table:
+def _select(table: Table, query: Query) -> tuple[str, list[object], pa.Schema]:
+    """The statement, its values, and what it gives. Raises ConfigError for a column that the table does not have."""
     known = [c.name for c in table.columns]
     unknown = [n for n in query.columns if n not in known]
     if unknown:
@@ -120,6 +132,6 @@ def _select(connection: Connection, table: Table, query: Query) -> pa.Table:
     where = f"WHERE {' AND '.join(terms)}" if terms else ""
     order = f"ORDER BY {', '.join(quoted(k) for k in table.key)}" if table.key else ""
     columns = ", ".join(quoted(n) for n in names)
-    statement = f"SELECT {columns} FROM {quoted(table.name)} {where} {order}"  # noqa: S608 - names quoted, values bound
-    found: pa.Table = connection.sql(statement, params=values).to_arrow_table()
-    return found.cast(pa.schema([pa.field(n, table.schema.field(n).type) for n in names]))
+    limit = f"LIMIT {query.limit:d}" if query.limit is not None else ""
+    statement = f"SELECT {columns} FROM {quoted(table.name)} {where} {order} {limit}"  # noqa: S608 - names quoted, values bound
+    return statement, values, pa.schema([pa.field(n, table.schema.field(n).type) for n in names])

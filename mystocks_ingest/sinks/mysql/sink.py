@@ -91,7 +91,7 @@ class MySQLSink:
 
         return pa.Table.from_batches(await self._database.run(work, seconds=math.inf), schema)
 
-    async def stream(self, table: Table, query: Query) -> AsyncIterator[pa.RecordBatch]:
+    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
         """``read`` in batches of some thousand rows; the server sends no more than is being taken."""
         statement, schema = self._select(table, query)
         await self._database.ping()  # finds connections that died while idle
@@ -204,7 +204,8 @@ class MySQLSink:
             terms.append(f"{quoted(table.time_column)} >= {first} AND {quoted(table.time_column)} < {end}")
         where = f" WHERE {' AND '.join(terms)}" if terms else ""
         order = f" ORDER BY {names(table.key)}" if table.key else ""
-        return f"SELECT {names(wanted)} FROM {self._place(table)}{where}{order}", schema  # noqa: S608 - quoted, escaped
+        limit = f" LIMIT {query.limit:d}" if query.limit is not None else ""
+        return f"SELECT {names(wanted)} FROM {self._place(table)}{where}{order}{limit}", schema  # noqa: S608 - quoted, escaped
 
 
 def _bound(day: date, kind: pa.DataType) -> str:

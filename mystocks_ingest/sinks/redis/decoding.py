@@ -131,7 +131,7 @@ def selected(table: Table, found: pa.Table, query: Query, names: Sequence[str]) 
         found = found.filter(_within(found.column(table.time_column), query.window))
     if table.key:
         found = found.sort_by([(k, "ascending") for k in table.key])
-    return found.select(list(names))
+    return found.select(list(names)).slice(0, query.limit)
 
 
 def _within(times: pa.ChunkedArray, window: Window) -> pa.ChunkedArray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from itertools import pairwise
 from typing import ParamSpec, Self, TypeVar
 
@@ -167,7 +167,7 @@ class RedisSink:
             texts = await asyncio.to_thread(texts_of, table, replies)
         return await asyncio.to_thread(decoding.rows, table, texts)
 
-    async def stream(self, table: Table, query: Query) -> AsyncIterator[pa.RecordBatch]:
+    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
         """``read`` in batches. The newest rows of a market fit in memory; only the batches' size is bounded."""
         for part in (await self.read(table, query)).to_batches(max_chunksize=_PART_ROWS):
             yield part

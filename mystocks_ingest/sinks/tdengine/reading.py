@@ -48,7 +48,8 @@ def statement(made: Shape, query: Query) -> tuple[str, list[Stored]]:
         terms.append(f"{quoted(timed)} >= {start} AND {quoted(timed)} < {end}")
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
     order = ", ".join(quoted(k) for k in made.table.key)
-    return f"SELECT {asked} FROM {made.name}{where} ORDER BY {order}", columns  # noqa: S608 - names quoted, texts escaped
+    limit = f" LIMIT {query.limit:d}" if query.limit is not None else ""
+    return f"SELECT {asked} FROM {made.name}{where} ORDER BY {order}{limit}", columns  # noqa: S608 - names quoted, texts escaped
 
 
 def answered(rows: pa.RecordBatch, columns: Sequence[Stored], schema: pa.Schema) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ rows, sending the batch again, whole or in halves, is right.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Self
@@ -80,11 +80,11 @@ class TDengineSink:
     async def read(self, table: Table, query: Query) -> pa.Table:
         """Rows in key order, with the names and types of the table's Arrow schema."""
         parts = [part async for part in self.stream(table, query)]
-        return pa.Table.from_batches(parts, schema_of(table, query)).combine_chunks()
+        return await asyncio.to_thread(pa.Table.from_batches(parts, schema_of(table, query)).combine_chunks)
 
     async def stream(
         self, table: Table, query: Query, *, batch_rows: int = STREAM_ROWS
-    ) -> AsyncIterator[pa.RecordBatch]:
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
         """As ``read``, in batches; holds a connection until it is read to the end or closed."""
         made = shape(table, (await self._place(table)).precision)
         sql, columns = statement(made, query)

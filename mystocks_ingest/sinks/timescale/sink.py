@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from datetime import date
 from typing import Self
 
@@ -105,7 +105,7 @@ class TimescaleSink:
         batches = [batch async for batch in self.stream(table, query)]
         return pa.Table.from_batches(batches, schema=pa.schema([pa.field(c.name, c.arrow) for c in columns]))
 
-    async def stream(self, table: Table, query: Query) -> AsyncIterator[pa.RecordBatch]:
+    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
         """The same in batches of some 20,000 rows, as the server gives them."""
         columns = wanted(table, query)
         decoder = Decoder(tuple(columns))

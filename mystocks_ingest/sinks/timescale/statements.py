@@ -139,6 +139,14 @@ def select(table: Table, query: Query, columns: Sequence[Column]) -> tuple[str, 
             bound = f"${len(values)}::date" + (f"::timestamp{zone}" if kind != "date" else "")
             terms.append(f"{quoted(table.time_column)} {sign} {bound}")
     where = f" WHERE {' AND '.join(terms)}" if terms else ""
-    order = f" ORDER BY {', '.join(quoted(k) for k in table.key)}" if table.key else ""
+    cut = query.limit is not None
+    order = f" ORDER BY {', '.join(_ordered(table, k, by_bytes=cut) for k in table.key)}" if table.key else ""
+    limit = f" LIMIT {query.limit:d}" if query.limit is not None else ""
     given = ", ".join(selected(c) for c in columns)
-    return f"SELECT {given} FROM {quoted(table.name)}{where}{order}", values
+    return f"SELECT {given} FROM {quoted(table.name)}{where}{order}{limit}", values
+
+
+def _ordered(table: Table, key: str, *, by_bytes: bool) -> str:
+    """A term of ORDER BY. Which rows come first must not hang on the database's language."""
+    text = by_bytes and pa.types.is_string(table.schema.field(key).type)
+    return f'{quoted(key)} COLLATE "C"' if text else quoted(key)
