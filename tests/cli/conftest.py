@@ -69,7 +69,7 @@ def command(state: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
 def program(state: Path) -> Command:
     """Runs one command in a process of its own."""
 
-    def run(*argv: str, env: Mapping[str, str] | None = None, seconds: float = 60) -> Ended:
+    def run(*argv: str, env: Mapping[str, str] | None = None, seconds: float = 110) -> Ended:
         done = subprocess.run(
             [sys.executable, "-m", "mystocks_ingest", *argv],
             env={**os.environ, **(env or {})},

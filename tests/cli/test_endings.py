@@ -114,7 +114,7 @@ sys.exit(end_well(["fail"]))
     assert child.stdout is not None
     assert child.stdout.readline() == "working\n"
     child.send_signal(stop)
-    out, err = child.communicate(timeout=20)
+    out, err = child.communicate(timeout=60)
     assert (child.returncode, out, err.strip()) == (130, "cleaned up\n", "interrupted")
 
 
@@ -126,7 +126,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback(state: Path) -> None:
     assert child.stderr is not None
     child.stdout.close()
     err = child.stderr.read()
-    child.wait(timeout=20)
+    child.wait(timeout=60)
     child.stderr.close()
     assert err == b""
 

@@ -183,7 +183,7 @@ def typed(answer: str, *argv: str) -> tuple[int, str]:
             text=True,
         ) as child:
             os.write(ours, f"{answer}\n".encode())
-            out, _ = child.communicate(timeout=60)
+            out, _ = child.communicate(timeout=110)
             return child.returncode, out
     finally:
         os.close(ours)

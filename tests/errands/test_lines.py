@@ -34,7 +34,9 @@ async def test_whoever_asks_is_told_at_once_that_the_service_is_alive_however_lo
         told = [json.loads(await incoming.readline()) for _ in range(2)]
         assert {"told": "alive"} in told
         go.set()
-        assert json.loads(await incoming.readline()) == {"result": 7}
+        while (line := json.loads(await incoming.readline())) == {"told": "alive"}:
+            pass  # a machine may be so busy that it is told again
+        assert line == {"result": 7}
         out.close()
         heard: list[Mapping[str, object]] = []
 
