@@ -23,7 +23,7 @@ from mystocks_ingest.monitor.alerts import Alerts, Limits
 from mystocks_ingest.monitor.health import Health, Kind, Part
 from mystocks_ingest.settings import Settings
 
-PATIENT = 30.0  # seconds that a busy machine may need for what takes one otherwise
+PATIENT = 60.0  # seconds that a busy machine may need for what takes one otherwise
 
 
 @dataclass

@@ -27,7 +27,7 @@ QUOTES = "- {name: quotes, when: every 1 s in session, datasets: quote, sources:
 DAILY = "- {name: daily, when: after close + 30 min, datasets: [adj_factor, bar_1d], sessions: 40, sources: tushare}"
 
 
-async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60) -> None:
+async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 90) -> None:
     """Wait for something that nobody announces."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110 - it happens in another process
@@ -89,7 +89,7 @@ class Place:
             )  # fmt: skip
         try:
             assert process.stdout is not None
-            line = await asyncio.wait_for(process.stdout.readline(), 90)
+            line = await asyncio.wait_for(process.stdout.readline(), 180)
             assert line, self.log
             yield Service(self, process, json.loads(line))
         finally:
@@ -147,7 +147,7 @@ class Service:
 
         return await asyncio.to_thread(ask)
 
-    async def says(self, event: str, *, seconds: float = 60) -> None:
+    async def says(self, event: str, *, seconds: float = 90) -> None:
         """Wait until the log has ``event``."""
 
         async def said() -> bool:

@@ -134,7 +134,7 @@ async def opened(folder: Path, redis: Redis, **more: object) -> AsyncIterator[Ho
     settings = Settings(
         _env_file=None, MYSTOCKS_STATE_DIR=folder, MYSTOCKS_CONFIG_DIR=ROOT / "config", MYSTOCKS_STREAM="on",
         MYSTOCKS_STREAM_PREFIX=f"test:{folder.name}", MYSTOCKS_STREAM_CLAIM_SECONDS=1,
-        REDIS_PORT=redis.port, REDIS_PASSWORD=PASSWORD, **more,
+        REDIS_PORT=redis.port, REDIS_PASSWORD=PASSWORD, REDIS_CONNECT_SECONDS=20, REDIS_SECONDS=30, **more,
     )  # fmt: skip
     async with AsyncExitStack() as stack:
         real = await stack.enter_async_context(service.opened(settings, now=lambda: NOW))

@@ -84,7 +84,7 @@ async def test_the_latest_position_and_cash_are_in_redis_and_their_history_in_po
         async def all_there() -> bool:
             return (count("position"), count("account")) == ("2", "2")
 
-        await until(all_there, seconds=30)
+        await until(all_there)
         assert json.loads(redis.cli("HGET", "position:600519.SH", "a"))["volume"] == 300
         assert json.loads(redis.cli("HGET", "account:cash", "a"))["cash"] == 4000.25
         added(redis, "position", **first)  # late: an older one
@@ -96,7 +96,7 @@ async def test_the_latest_position_and_cash_are_in_redis_and_their_history_in_po
         async def traded() -> bool:
             return [count(t) for t in ('"order"', "signal")] == ["1", "1"]
 
-        await until(traded, seconds=30)
+        await until(traded)
         assert json.loads(redis.cli("HGET", "position:600519.SH", "a"))["volume"] == 300, "the newest stays"
         service.process.kill()
         assert await service.ended() == -signal.SIGKILL
@@ -128,7 +128,7 @@ async def test_a_kill_between_durable_and_acknowledged_doubles_nothing_and_undoe
         added(redis, "order", **order, order_id=number, status="new")
     added(redis, "order", nonsense=1)
     async with stores.service("14:50:00") as service:
-        await service.says("entries.stored", seconds=40)
+        await service.says("entries.stored")
         assert statuses() == ["new"] * 5
         service.process.kill()
         await service.ended()
@@ -140,13 +140,13 @@ async def test_a_kill_between_durable_and_acknowledged_doubles_nothing_and_undoe
         async def settled() -> bool:
             return pending() == "0"
 
-        await until(settled, seconds=30)
+        await until(settled)
         added(redis, "order", **order, order_id=9, status="new")
 
         async def stored() -> bool:
             return len(statuses()) == 6
 
-        await until(stored, seconds=30)
+        await until(stored)
         assert await service.stop() == 0
     assert statuses() == ["filled", *["new"] * 5]
     code, out, err = await stores.command("dead-letters", "list", "--json")

@@ -19,6 +19,7 @@ from mystocks_ingest.daemon import ages, health_sinks, rounds
 from mystocks_ingest.flow import live
 from mystocks_ingest.monitor.health import Part
 
+pytestmark = pytest.mark.timeout(400)
 OF_TUSHARE = QUOTES.replace("[tushare, akshare-sina]", "tushare")
 
 
@@ -50,18 +51,19 @@ async def test_silence_is_told_where_every_row_is_refused_and_where_the_clock_wa
     async with inside(place, datetime.fromisoformat(place.at("14:00:00"))) as service:
         time = Passing(service, monkeypatch)
         figures = service.daemon.collector.figures
-        await true(lambda: "quote" in figures and figures["quote"].refused, seconds=60)
+        await true(lambda: "quote" in figures and figures["quote"].refused)
         assert figures["quote"].news == 0
         time.passes(400)
         part = await quote(service)
         assert (part.state, part.pages) == ("down", True)
         assert re.search(r"; \d+ rows came and were refused", part.reason)
         await place.sim.clear("tushare")
-        await true(lambda: figures["quote"].last_news, seconds=60)
+        await true(lambda: figures["quote"].last_news)
         assert (await quote(service)).state == "fresh"
 
+        before = figures["quote"].failed
         await place.sim.fault("tushare", "bad_token", times=None)
-        await true(lambda: figures["quote"].failed, seconds=60)
+        await true(lambda: figures["quote"].failed > before)  # no answer from before is on its way
         service.clock.step(minutes=-30)
         part = await quote(service)
         assert part.state == "fresh", "the clock alone makes nothing late"
@@ -70,7 +72,7 @@ async def test_silence_is_told_where_every_row_is_refused_and_where_the_clock_wa
         part = await quote(service)
         assert (part.state, part.pages) == ("down", True)
         assert 400 < part.figures["age_seconds"] < 1000
-        assert "the clock was set back by 18" in part.reason
+        assert re.search(r"the clock was set back by 1[78]\d\d s", part.reason)
         status, body = await service.ask("/health/ready")
         assert (status, len(body["paging"])) == (503, 1)
         status, body = await service.ask("/health")
@@ -106,9 +108,15 @@ async def test_a_disk_that_hangs_or_is_nearly_full_degrades_and_pages(
     async with inside(place, datetime.fromisoformat(place.at("04:00:00"))) as service:
         await true(lambda: service.daemon.rounds.counted_at)
         assert await told(service, "sink", "journal") == ("fresh", "")
-        time, disk = Passing(service, monkeypatch), threading.Event()
-        reading = asyncio.create_task(service.daemon.service.database.run(lambda _: disk.wait(60)))
+        time, disk, hangs = Passing(service, monkeypatch), threading.Event(), threading.Event()
+
+        def read(_: object) -> None:
+            hangs.set()
+            disk.wait(200)
+
+        reading = asyncio.create_task(service.daemon.service.database.run(read))
         try:
+            assert await asyncio.to_thread(hangs.wait, 30)  # whoever reads from now on waits
             time.passes(400)
             state, reason = await told(service, "sink", "journal")
             assert state == "degraded"

@@ -8,8 +8,10 @@ import json
 import urllib.error
 import urllib.request
 
+import pytest
 from daemon_place import DAILY, QUOTES, Place, Service, until
 
+pytestmark = pytest.mark.timeout(400)  # it starts the service, on a machine that may be busy
 TOKEN = "a-token-of-this-test-0123456789"  # noqa: S105
 
 
@@ -18,7 +20,7 @@ async def fetched(service: Service, path: str, *, token: str = "", method: str =
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         request = urllib.request.Request(f"{service.ready['http']}{path}", headers=headers, method=method)  # noqa: S310 - our own address
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - likewise
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - likewise
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as exc:
             with exc:

@@ -10,12 +10,14 @@ import json
 from datetime import datetime
 from pathlib import PurePosixPath
 
+import pytest
 import structlog
 from daemon_inside import PATIENT, Inside, inside, true
 from daemon_place import DAILY, Place
 
 from mystocks_ingest import logs
 
+pytestmark = pytest.mark.timeout(400)
 TOKEN = "a-token-of-the-ids-0123456789"  # noqa: S105
 BAD = {"symbol": "600000.SH", "ts": "2026-06-29T13:00:01+08:00", "last": 10.0, "open": 10.0, "high": 9.0, "low": 11.0,
        "pre_close": 10.0, "volume": 100, "amount": 1000.0}  # fmt: skip
@@ -50,7 +52,7 @@ async def test_an_id_goes_from_the_request_to_each_batch_the_run_and_the_dead_le
             assert letter.letter.run_id == "bad-row-1"
             assert (await posted(service, "/api/v1/jobs/daily/run", {}, request="ask-daily"))[0] < 300
             await true(lambda: service.daemon.schedule.known.get("daily") and
-                       service.daemon.schedule.known["daily"].status in ("complete", "partial"), seconds=60)  # fmt: skip
+                       service.daemon.schedule.known["daily"].status in ("complete", "partial"))  # fmt: skip
             (run,) = await service.daemon.service.journal.runs(limit=5)
             assert run.detail["request"] == "ask-daily"
     finally:

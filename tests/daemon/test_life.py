@@ -84,12 +84,13 @@ async def test_kill_9_amid_a_backfill_loses_nothing_acknowledged_and_the_next_ru
 
 
 async def _amid_a_backfill(place: Place, service: Service) -> asyncio.Task[tuple[int, str, str]]:
-    """Ask for the job, and return amid its rows."""
+    """Ask for the job, and return amid its rows: of a vendor that takes its time, so that most of them are to come."""
+    calls = "query_history_k_data_plus"
+    await place.sim.fault("baostock", "delay", times=None, match=calls, seconds=0.4)
     asked = asyncio.create_task(place.command("jobs", "run", "daily"))
 
     async def some() -> bool:
-        calls = (await place.sim.calls())["baostock"]
-        return calls.get("query_history_k_data_plus", 0) >= 8
+        return (await place.sim.calls())["baostock"].get(calls, 0) >= 8
 
     await until(some, seconds=90)
     return asked
@@ -107,6 +108,7 @@ async def _everything_acknowledged_is_stored(place: Place) -> None:
 
 
 async def _completed(place: Place, clock: str) -> None:
+    await place.sim.clear("baostock")
     async with place.service(clock) as service:
         code, out, err = await place.command("jobs", "run", "daily")
         assert (code, out) == (0, "daily: complete\n"), (out, err)

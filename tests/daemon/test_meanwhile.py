@@ -7,12 +7,14 @@ import json
 import signal
 import sys
 
+import pytest
 from daemon_place import CLOCKED, ROOT, Place, until
 
 from mystocks_ingest.arrow import keep_pandas_out
 
 keep_pandas_out()
 
+pytestmark = pytest.mark.timeout(400)  # each starts many processes, on a machine that may be busy
 EVENING = "16:30:00"
 BACKFILL = ("backfill", "--dataset", "instrument,calendar,bar_1d,adj_factor", "--source", "tushare")
 QUESTIONS = (

@@ -113,24 +113,24 @@ async def test_every_metric_is_fed_by_a_running_service_and_prometheus_and_grafa
     async with place.service("12:59:55") as service:
         watched = Watched(service)
         await watched.look()
-        await until(lambda: watched.above("mystocks_rows_unchanged_total"), seconds=60)
+        await until(lambda: watched.above("mystocks_rows_unchanged_total"))
         refused = await asked(service, "/api/v1/ingest/quote", {"rows": [BAD]})
         assert "error" in refused
         assert (await place.command("jobs", "run", "daily"))[0] in (0, 3)
-        await until(lambda: watched.above("mystocks_source_quality"), seconds=60)
+        await until(lambda: watched.above("mystocks_source_quality"))
         async with meanwhile(delivering(service, 0)):  # a row waits in memory for a moment only
-            await until(lambda: watched.above("mystocks_queue_rows"), seconds=60)
+            await until(lambda: watched.above("mystocks_queue_rows"))
         redis.stop()
         async with meanwhile(delivering(service, 1)):
-            await until(lambda: watched.above("mystocks_spool_bytes"), seconds=60)
-            await until(lambda: watched.above("mystocks_retries_total"), seconds=60)
+            await until(lambda: watched.above("mystocks_spool_bytes"))
+            await until(lambda: watched.above("mystocks_retries_total"))
         redis.start()
 
         async def in_step() -> bool:
             await watched.look()
             return 'database_sync_status{store="redis"} 1.0' in watched.page
 
-        await until(in_step, seconds=60)
+        await until(in_step)
         assert await service.stop() == 0
     unmoved = {f.name for f in FAMILIES if not any(watched.shown(f.name))}
     assert unmoved - set(STILL) == set()

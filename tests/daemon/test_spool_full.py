@@ -83,7 +83,7 @@ async def test_a_full_spool_makes_deliveries_wait_and_a_crash_amid_that_leaves_i
         assert (figures["dropped_rows"], figures["waiting_rows"]) == (0, taken)
         assert figures["down"], "a full spool is worth waking somebody"
         waits = asyncio.create_task(delivered(service, taken, seconds=90, rows=4 * ROWS))
-        await service.says("sink.unavailable", seconds=30)
+        await service.says("sink.unavailable")
         assert not waits.done()
         set_clock(place, defect="the clock is broken")
         assert await service.ended(seconds=60) == 1
@@ -145,7 +145,7 @@ async def serving(place: Place) -> AsyncIterator[Service]:
         )  # fmt: skip
     try:
         assert process.stdout is not None
-        line = await asyncio.wait_for(process.stdout.readline(), 120)
+        line = await asyncio.wait_for(process.stdout.readline(), 180)
         assert line, place.log
         yield Service(place, process, json.loads(line))
     finally:
