@@ -62,7 +62,7 @@ def made(desk: Desk, tokens: Tokens, limits: Limits | None = None, answers: Answ
     async def description() -> Response:
         return JSONResponse(await asyncio.to_thread(app.openapi))  # made at first use, which takes a while
 
-    app.include_router(wellbeing.router(desk), responses=_documented(429, 503))
+    app.include_router(wellbeing.router(desk, limits), responses=_documented(429, 503))
     guarded: list[object] = [Depends(_BEARER), Depends(_known_parameters)]
     for part in (questions.router(desk, limits), deliveries.router(desk, limits, answers)):
         app.include_router(

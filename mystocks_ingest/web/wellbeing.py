@@ -1,9 +1,16 @@
-"""Health and metrics: without a token, for pollers and people."""
+"""Health and metrics: without a token, for pollers and people.
+
+No poller is refused for what others ask from its address, which may be everybody's: asked too often, these answer what
+they answered last, a moment ago.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -15,9 +22,12 @@ from mystocks_ingest.monitor.health import Health, Part
 from mystocks_ingest.monitor.metrics import CONTENT_TYPE
 from mystocks_ingest.ports import Run
 from mystocks_ingest.web.desk import Desk
+from mystocks_ingest.web.limits import Allowance, Limits
 from mystocks_ingest.web.refusals import Refusal
 
+POLLED = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 _LOOK_SECONDS = 5.0
+_KEPT_SECONDS = 1.0
 _INDEX = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>mystocks-ingest</title></head><body>
 <h1>mystocks-ingest {__version__}</h1>
@@ -32,9 +42,27 @@ _INDEX = f"""<!doctype html>
 """
 
 
-def router(desk: Desk) -> APIRouter:
+class _Answers:
+    """The latest answer of each path, given again while it is asked for more often than ``limits`` allow."""
+
+    def __init__(self, limits: Limits, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._often = Allowance(limits.requests_per_second, limits.burst)
+        self._now = now
+        self._kept: dict[str, tuple[float, Response]] = {}
+
+    async def given(self, path: str, make: Callable[[], Awaitable[Response]]) -> Response:
+        at, kept = self._kept.get(path, (float("-inf"), None))
+        if kept is not None and self._often.wait(path) and self._now() - at < _KEPT_SECONDS:
+            return Response(kept.body, kept.status_code, media_type=kept.media_type)
+        made = await make()
+        self._kept[path] = self._now(), made
+        return made
+
+
+def router(desk: Desk, limits: Limits) -> APIRouter:
     """The routes that the gate leaves open."""
     routes = APIRouter(tags=["health"])
+    answers = _Answers(limits)
 
     @routes.get("/", response_class=HTMLResponse, summary="What there is")
     async def index() -> Response:
@@ -46,38 +74,50 @@ def router(desk: Desk) -> APIRouter:
 
     @routes.get("/health/ready", summary="503 while monitoring should page")
     async def ready() -> Response:
-        health = await _look(desk)
-        parts = [_part(p) for p in health.worst_first()]
-        body = {"ready": health.ready, "state": health.state, "paging": _paging(health), "parts": parts}
-        return JSONResponse(body, 200 if health.ready else 503)
+        return await answers.given("ready", partial(_ready, desk))
 
     @routes.get("/health", summary="How every part fares, for people and pollers")
     async def health() -> Response:
-        found = await _look(desk)
-        kinds: dict[str, list[dict[str, object]]] = {}
-        for part in found.worst_first():
-            kinds.setdefault(part.kind, []).append(_part(part))
-        body = {
-            "state": found.state,
-            "ready": found.ready,
-            "paging": _paging(found),
-            "version": found.version,
-            "at": found.at.isoformat(),
-            "started_at": found.started_at.isoformat(),
-            "uptime_seconds": round(found.uptime_seconds, 1),
-            "parts": kinds,
-            "queues": [{"store": q.store, "table": q.table, "rows": q.rows, "bytes": q.bytes} for q in found.queues],
-            "runs": [_run(run) for run in found.runs],
-        }
-        return JSONResponse(body)
+        return await answers.given("health", partial(_health, desk))
 
     @routes.get("/metrics", response_class=PlainTextResponse, summary="For Prometheus")
     async def metrics() -> Response:
-        with contextlib.suppress(Refusal):  # the other figures are worth having all the same
-            desk.metrics.looked(await _look(desk))
-        return Response(desk.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return await answers.given("metrics", partial(_metrics, desk))
 
     return routes
+
+
+async def _ready(desk: Desk) -> Response:
+    health = await _look(desk)
+    parts = [_part(p) for p in health.worst_first()]
+    body = {"ready": health.ready, "state": health.state, "paging": _paging(health), "parts": parts}
+    return JSONResponse(body, 200 if health.ready else 503)
+
+
+async def _health(desk: Desk) -> Response:
+    found = await _look(desk)
+    kinds: dict[str, list[dict[str, object]]] = {}
+    for part in found.worst_first():
+        kinds.setdefault(part.kind, []).append(_part(part))
+    body = {
+        "state": found.state,
+        "ready": found.ready,
+        "paging": _paging(found),
+        "version": found.version,
+        "at": found.at.isoformat(),
+        "started_at": found.started_at.isoformat(),
+        "uptime_seconds": round(found.uptime_seconds, 1),
+        "parts": kinds,
+        "queues": [{"store": q.store, "table": q.table, "rows": q.rows, "bytes": q.bytes} for q in found.queues],
+        "runs": [_run(run) for run in found.runs],
+    }
+    return JSONResponse(body)
+
+
+async def _metrics(desk: Desk) -> Response:
+    with contextlib.suppress(Refusal):  # the other figures are worth having all the same
+        desk.metrics.looked(await _look(desk))
+    return Response(desk.metrics.text(), media_type=CONTENT_TYPE)
 
 
 async def _look(desk: Desk) -> Health:
