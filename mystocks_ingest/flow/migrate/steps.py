@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -92,8 +92,23 @@ async def planned(target: SchemaTarget, tables: Iterable[Table]) -> list[Step]:
     for table, _ in wanted:
         shape = target.dialect.shape(table)  # once more: the catalogue may have told what the server's edition lacks
         changes = diff(shape, live.get((shape.database, shape.name)))
-        steps += _waiting([Step(change, hazard(change, target.dialect), table) for change in changes])
+        steps += _apart(
+            _waiting([Step(change, hazard(change, target.dialect), table) for change in changes]), shape.key
+        )
     return steps
+
+
+def _apart(steps: list[Step], key: Collection[str]) -> list[Step]:
+    """The steps of one table; where it has not even the key's columns it may be somebody else's: nothing is done unasked."""
+    added = {s.change.column.name for s in steps if isinstance(s.change, AddColumn) and not s.change.column.numbered}
+    lacking = [name for name in key if name in added]
+    if not lacking:
+        return steps
+    why = (
+        f"the table has no column {lacking[0]}, which is of the key, so it may be another program's: "
+        "rename it, or the table in tables.yaml"
+    )
+    return [step if step.hazard else replace(step, hazard=why) for step in steps]
 
 
 def _waiting(steps: list[Step]) -> list[Step]:
