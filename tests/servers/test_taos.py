@@ -18,7 +18,7 @@ T0 = 1_704_159_000_000  # 2024-01-02 01:30 UTC
 
 @pytest.fixture(scope="module")
 def dsn() -> Iterator[str]:
-    options = "conn_retries=0&read_timeout=10"
+    options = "conn_retries=0&read_timeout=60"
     host = os.environ.get("TDENGINE_HOST")
     if host:
         who = f"{os.environ.get('TDENGINE_USER', 'root')}:{os.environ.get('TDENGINE_PASSWORD', 'taosdata')}"

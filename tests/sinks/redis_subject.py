@@ -14,7 +14,7 @@ from mystocks_ingest.ports import Sink
 from mystocks_ingest.schema.tables import Column, Database, Table
 from mystocks_ingest.sinks.redis import Access, Place, RedisDatabase, RedisSink
 
-ACCESS = Access(password=PASSWORD, connect_seconds=2.0, seconds=3.0)
+ACCESS = Access(password=PASSWORD, connect_seconds=5.0, seconds=8.0)
 
 COLUMNS = (
     Column("symbol", "VARCHAR", 20, nullable=False),
@@ -60,5 +60,6 @@ class RedisSubject(Subject):
     @asynccontextmanager
     async def opened(self, *tables: Table, port: int | None = None, pool: int | None = None) -> AsyncIterator[Sink]:
         where = self.place if port is None else replace(self.place, nodes=(("127.0.0.1", port),))
-        async with RedisDatabase(where, ACCESS, pool=pool or 4) as database:
+        access = replace(ACCESS, connect_seconds=self.seconds, seconds=self.seconds)
+        async with RedisDatabase(where, access, pool=pool or 4) as database:
             yield await RedisSink.opened(database, tables)

@@ -74,7 +74,7 @@ class MySQLSubject(Subject):
         return replace(
             Access(
                 server.host, port or server.port, server.user, server.password, pool_size=pool or 4,
-                connect_seconds=3.0, statement_seconds=3.0,
+                connect_seconds=self.seconds, statement_seconds=self.seconds,
             ),
             **more,
         )  # fmt: skip

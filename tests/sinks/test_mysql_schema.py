@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from contract import ALL, ordinary, same
+from contract import ALL, HUNG_SECONDS, ordinary, same
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mysql_tables import DATABASE, TYPES, kinds, tables
@@ -331,7 +331,7 @@ async def test_a_moment_that_is_set_on_update_needs_no_default(target: MySQLTarg
     max_examples=12,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(pair=st.tuples(tables("pair"), tables("pair")))
 def test_of_two_random_tables_the_one_becomes_the_other_or_the_difference_is_called_unsafe(
@@ -553,7 +553,11 @@ async def test_two_sinks_that_open_at_once_make_each_table_once(server: MariaDB,
 
 
 async def test_a_second_holder_waits_and_then_says_who_holds_it(server: MariaDB, subject: MySQLSubject) -> None:
-    async with target_of(subject.access()) as one, target_of(subject.access(), lock_seconds=1.5) as two:
+    async with (
+        target_of(subject.access()) as one,
+        target_of(subject.access(), lock_seconds=1.5) as two,
+        target_of(subject.access(), lock_seconds=30) as third,
+    ):
         async with one.lock():
             with pytest.raises(
                 Unavailable, match=rf"being changed by connection \d+ of user '{server.user}'"
@@ -561,10 +565,10 @@ async def test_a_second_holder_waits_and_then_says_who_holds_it(server: MariaDB,
                 async with two.lock():
                     pass
             assert server.password not in str(caught.value)
-            waiting = asyncio.create_task(_held(two))
+            waiting = asyncio.create_task(_held(third))
             await asyncio.sleep(0.1)
             assert not waiting.done()
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 30)
 
 
 async def _held(target: MySQLTarget) -> None:
@@ -573,7 +577,7 @@ async def _held(target: MySQLTarget) -> None:
 
 
 async def test_the_lock_of_a_killed_process_is_free(server: MariaDB, subject: MySQLSubject) -> None:
-    async with target_of(subject.access()) as one, target_of(subject.access(), lock_seconds=5) as two:
+    async with target_of(subject.access()) as one, target_of(subject.access(), lock_seconds=30) as two:
         with pytest.raises(IngestError):  # noqa: PT012 - the block is the claim
             async with one.lock():
                 kill_connections(server)
@@ -605,6 +609,7 @@ async def test_a_table_that_another_session_holds_is_unavailable_in_time(
 
 
 async def test_a_hung_server_is_unavailable_in_time(server: MariaDB, subject: MySQLSubject) -> None:
+    subject.seconds = HUNG_SECONDS
     async with target_of(subject.access()) as target:
         server.freeze()
         try:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -278,15 +279,17 @@ async def test_rows_live_as_long_as_the_table_says_else_as_the_settings_say(redi
     own = fresh(redis_server, KeySpace("#:{symbol}", expire_seconds=100))
     general = fresh(redis_server)
     never = fresh(redis_server, KeySpace("#:{symbol}", expire_seconds=0))
-    async with opened(redis_server, own, general, never, expire_seconds=1) as sink:
+    async with opened(redis_server, own, general, never, expire_seconds=200) as sink:
         for table in (own, general, never):
             await sink.write(table, versions(table, {"a": 5_000}, "x"))
-        assert 90 < int(redis_server.cli("TTL", f"{own.name}:a")) <= 100
+        assert 50 < int(redis_server.cli("TTL", f"{own.name}:a")) <= 100
+        assert 100 < int(redis_server.cli("TTL", f"{general.name}:a")) <= 200
         assert int(redis_server.cli("TTL", f"{never.name}:a")) == -1
         assert (await sink.read(general, ALL)).num_rows == 1
-        async with asyncio.timeout(5):
+        redis_server.cli("PEXPIRE", f"{general.name}:a", 1)
+        async with asyncio.timeout(30):
             while (await sink.read(general, ALL)).num_rows:  # noqa: ASYNC110 - Redis tells nobody
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.01)
         await sink.write(general, versions(general, {"a": 4_000}, "older, yet the only one"))
         assert (await sink.read(general, ALL)).num_rows == 1
 
@@ -317,17 +320,22 @@ async def test_one_message_a_batch_names_the_symbols_that_were_stored(anywhere: 
         client.pubsub() as subscriber,
         opened(anywhere, table) as sink,
     ):
+
+        async def told() -> Any:
+            async with asyncio.timeout(30):
+                while (message := await subscriber.get_message(timeout=1)) is None:
+                    pass
+                return message["data"]
+
         await subscriber.subscribe("news")
-        await sink.write(table, versions(table, {"a": 5_000, "b": 5_000}, "x"))
-        await sink.write(table, versions(table, {"a": 1_000, "b": 9_000, "平安": 1}, "x"))
+        assert await told() == 1  # subscription
+        heard = []
+        for times in ({"a": 5_000, "b": 5_000}, {"a": 1_000, "b": 9_000, "平安": 1}):
+            await sink.write(table, versions(table, times, "x"))
+            heard.append(json.loads(await told()))  # one by one: a cluster's nodes tell each other in no order
         await sink.write(table, versions(table, {"a": 1_000}, "x"))  # nothing stored, nothing said
         await sink.write(table, versions(table, {"a": 10_000}, "x"))
-        heard = []
-        async with asyncio.timeout(5):
-            while len(heard) < 3:
-                message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=1)
-                if message is not None:
-                    heard.append(json.loads(message["data"]))
+        heard.append(json.loads(await told()))
     assert heard == [{"table": table.name, "rows": len(s), "symbols": s} for s in (["a", "b"], ["b", "平安"], ["a"])]
 
 
@@ -394,18 +402,14 @@ async def test_after_a_failover_rows_go_to_the_new_master(group: RedisUnderSenti
             case "frozen":
                 old.freeze()
             case _:
-                group.sentinels[0].cli("SENTINEL", "FAILOVER", "market")
+                await until(lambda: group.sentinels[0].cli("SENTINEL", "FAILOVER", "market") == "OK")
         assert await writer.write(rows.slice(200)) == ()
-        async with asyncio.timeout(20):
-            while group.master is old:  # noqa: ASYNC110 - asked, not told
-                await asyncio.sleep(0.1)
+        await until(lambda: group.master is not old, 60)
         later = ordinary(table, 400, version=1)
         assert await writer.write(later) == ()
         if how == "frozen":
             old.thaw()
-            async with asyncio.timeout(20):
-                while old.cli("ROLE").startswith("master"):  # noqa: ASYNC110 - likewise
-                    await asyncio.sleep(0.1)
+            await until(lambda: not old.cli("ROLE").startswith("master"), 60)
         newest = ordinary(table, 400, version=2)
         assert await writer.write(newest) == ()
         await same(sink, table, newest)
@@ -514,7 +518,7 @@ async def test_a_write_cancelled_between_sending_and_reading_leaves_no_answer_to
             await sink.ping()
             await sink.write(table, ordinary(table, 100, version=2))
             await same(sink, table, ordinary(table, 100, version=2))
-            assert len(connections(wire.port)) == 1
+            await until(lambda: len(connections(wire.port)) == 1)
 
 
 async def test_a_full_memory_is_unavailable_and_passes(redis_server: Redis) -> None:
@@ -565,7 +569,7 @@ async def test_tls_needs_a_certificate_that_is_vouched_for(redis_server: Redis) 
                 await sink.write(table, ordinary(table, 300))
                 await same(sink, table, ordinary(table, 300))
                 assert len(connections(server.port)) == 1
-            assert connections(server.port) == []
+            await until(lambda: not connections(server.port))
         with pytest.raises(ConfigError, match="REDIS_TLS_CA"):
             async with opened(server, table, access=replace(ACCESS, tls="verify")):
                 pass
@@ -680,9 +684,9 @@ async def test_a_snapshot_of_the_market_does_not_stall_the_loop(redis_server: Re
         async def watch() -> None:
             nonlocal longest
             while True:
-                began = time.perf_counter()
+                began = time.thread_time()  # the loop's own work: others may have the processor for any time
                 await asyncio.sleep(0.001)
-                longest = max(longest, time.perf_counter() - began)
+                longest = max(longest, time.thread_time() - began)
 
         stalls = []
         while len(stalls) < 5 or (min(stalls) >= 0.02 and len(stalls) < 40):  # others may keep the processors busy

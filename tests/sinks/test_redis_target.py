@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -104,7 +105,7 @@ async def test_a_life_that_is_not_the_files_is_found_and_mended(anywhere: Server
         assert await planned(target, [dying]) == []
     async with opened(anywhere, table) as (target, sink):
         (words,) = await wants(target, table)
-        assert words in ("expire: 100 s -> none", "expire: 99 s -> none")
+        assert re.fullmatch(r"expire: (100|[6-9]\d) s -> none", words)
         await ensured(target, [table])
         assert await planned(target, [table]) == []
         await same(sink, table, ordinary(table, 30))
@@ -198,6 +199,7 @@ async def test_dropping_a_table_takes_its_keys_and_no_other(anywhere: Server) ->
 
 
 async def test_a_hundred_key_spaces_among_many_keys_cost_few_trips(redis_server: Redis) -> None:
+    redis_server.cli("FLUSHALL")  # what other tests left there would be looked over, too
     tables = [fresh(redis_server) for _ in range(100)]
     async with opened(redis_server, *tables) as (target, sink):
         for table in tables:
@@ -206,8 +208,8 @@ async def test_a_hundred_key_spaces_among_many_keys_cost_few_trips(redis_server:
         began = time.perf_counter()
         assert await planned(target, tables) == []
         seconds = time.perf_counter() - began
-        assert seconds < 15  # about 1 on a machine with nothing else to do
-        assert calls(redis_server, "scan") - before["scan"] <= 105  # what other tests left there is looked over, too
+        assert seconds < 60  # about 1 on a machine with nothing else to do
+        assert calls(redis_server, "scan") - before["scan"] <= 105
         assert calls(redis_server, "type") - before["type"] <= 2_000
 
 
@@ -254,9 +256,10 @@ async def test_never_two_hold_the_lock_and_a_waiter_names_the_holder(unlocked: S
 
 
 async def test_the_lock_of_one_that_was_killed_ends_by_itself(redis_server: Redis) -> None:
-    redis_server.cli("SET", LOCK, "process 1 on elsewhere, abc", "PX", 700)
     async with opened(redis_server) as (target, _):
+        target._wait = 30.0
         began = time.monotonic()
+        redis_server.cli("SET", LOCK, "process 1 on elsewhere, abc", "PX", 700)
         async with target.lock():
             assert time.monotonic() - began > 0.3
             assert 4_000 < int(redis_server.cli("PTTL", LOCK)) <= 15_000

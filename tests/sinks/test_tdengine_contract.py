@@ -83,8 +83,8 @@ class TDengineSubject(Subject):
             server.user,
             server.password,
             connections=pool or 2,
-            timeout_seconds=3.0,
-            connect_seconds=2.0,
+            timeout_seconds=self.seconds,
+            connect_seconds=5.0,
         )
         async with TDengineDatabase(options) as database:
             yield await TDengineSink.opened(database, tables)

@@ -30,7 +30,8 @@ from mystocks_ingest.sinks.tdengine import Options, TDengineDatabase, TDengineSi
 from mystocks_ingest.sinks.tdengine.faults import Denied, translated
 
 Server = TaosServer | OwnServer
-QUICK = lock.Patience(beat=0.2, silent=1.0, wait=4.0, look=0.05)
+QUICK = lock.Patience(beat=0.2, silent=20.0, wait=60.0, look=0.05)
+BRISK = replace(QUICK, silent=2.5)  # where somebody falls silent
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +325,7 @@ async def test_three_hundred_tables_are_read_in_three_calls(database: TDengineDa
     assert await planned(target, tables) == []
     seconds = time.perf_counter() - began
     assert calls == ["query", "query", "queries", "queries"]  # databases, once more, lists, all of DESCRIBE
-    assert seconds < 15  # about 0.5 on a machine with nothing else to do
+    assert seconds < 60  # about 0.5 on a machine with nothing else to do
 
 
 async def test_a_database_that_is_missing_is_made_with_its_options(running: Server, name: str) -> None:
@@ -387,7 +388,7 @@ async def test_a_statement_the_server_does_not_take_is_told(database: TDengineDa
 async def test_two_that_make_the_same_tables_at_once_make_them_once(running: Server, name: str) -> None:
     tables = [ticks(name), alone(name)]
     async with connected(running) as one, connected(running) as two, connected(running) as three:
-        targets = [TDengineTarget(d, tables, patience=replace(QUICK, wait=30)) for d in (one, two, three)]
+        targets = [TDengineTarget(d, tables, patience=QUICK) for d in (one, two, three)]
         await asyncio.gather(*(ensured(t, tables) for t in targets))
         assert await planned(targets[0], tables) == []
 
@@ -406,20 +407,19 @@ async def test_never_two_hold_the_lock_however_many_want_it(running: Server) -> 
                 inside -= 1
 
     async with connected(running) as one, connected(running, connections=1) as two, connected(running) as three:
-        patience = replace(QUICK, silent=20, wait=60)
-        await asyncio.gather(*(hold(TDengineTarget(d, patience=patience)) for d in (one, two, three)))
+        await asyncio.gather(*(hold(TDengineTarget(d, patience=QUICK)) for d in (one, two, three)))
 
 
 async def test_a_second_holder_waits_and_then_names_the_first(running: Server) -> None:
     async with connected(running) as one, connected(running) as two:
-        async with TDengineTarget(one, patience=QUICK).lock():
+        async with TDengineTarget(one, patience=BRISK).lock():
             began = time.monotonic()
             said = rf"being changed by process {os.getpid()} on .*: try again later"
             with pytest.raises(Unavailable, match=said):  # it beats, so it is never passed by
-                async with TDengineTarget(two, patience=replace(QUICK, wait=2.0)).lock():
+                async with TDengineTarget(two, patience=replace(BRISK, wait=4.0)).lock():
                     pass
-            assert time.monotonic() - began >= 2
-        async with TDengineTarget(two, patience=replace(QUICK, wait=0.5)).lock():  # free at once
+            assert time.monotonic() - began >= 4
+        async with TDengineTarget(two, patience=replace(QUICK, silent=90.0)).lock():  # free, and not passed by
             pass
 
 
@@ -444,8 +444,8 @@ async def test_the_lock_of_a_manager_that_was_killed_is_overcome(running: Server
             assert line, "it ended early"
         holder.send_signal(signal.SIGKILL)
     began = time.monotonic()
-    async with TDengineTarget(database, patience=QUICK).lock():
-        assert QUICK.silent <= time.monotonic() - began < QUICK.wait
+    async with TDengineTarget(database, patience=BRISK).lock():
+        assert time.monotonic() - began >= BRISK.silent
     async with TDengineTarget(database, patience=QUICK).lock():  # and it is as good as new
         pass
 
@@ -453,10 +453,10 @@ async def test_the_lock_of_a_manager_that_was_killed_is_overcome(running: Server
 async def test_who_stood_still_too_long_changes_nothing_more(running: Server, name: str) -> None:
     table = ticks(name)
     async with connected(running) as one, connected(running) as two:
-        slow = TDengineTarget(one, [table], patience=replace(QUICK, beat=60))  # as one that SIGSTOP held
+        slow = TDengineTarget(one, [table], patience=replace(BRISK, beat=60))  # as one that SIGSTOP held
         async with slow.lock():
             await slow.execute("", f"CREATE DATABASE {name}")
-            async with TDengineTarget(two, patience=QUICK).lock():
+            async with TDengineTarget(two, patience=BRISK).lock():
                 pass
             with pytest.raises(Unavailable, match=r"the lock on TDengine's structure .* was lost"):
                 await slow.execute("", f"DROP DATABASE {name}")

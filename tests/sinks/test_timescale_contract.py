@@ -69,8 +69,8 @@ class PostgreSQLSubject(Subject):
             password=self.server.password,
             timescale=self.timescale,
             pool_size=pool or 4,
-            connect_seconds=3,
-            statement_seconds=3,
+            connect_seconds=self.seconds,
+            statement_seconds=self.seconds,
         )
         async with TimescaleDatabase(where) as database:
             yield await TimescaleSink.opened(database, tables)
