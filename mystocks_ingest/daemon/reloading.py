@@ -94,6 +94,9 @@ async def _jobs(daemon: Daemon) -> None:
 
 
 async def _paces(daemon: Daemon) -> None:
+    folder = daemon.service.settings.config_dir
+    if not await asyncio.to_thread((folder / "tables.yaml").exists):  # without a pacing.yaml the defaults hold
+        raise ConfigError(f"{folder} is not there, or empty: put it back, the paces stay as they are meanwhile")
     daemon.service.pace(await asyncio.to_thread(sources.paces_of, daemon.service.settings))
 
 

@@ -56,14 +56,13 @@ def read(path: Path) -> Memory:
 
 
 def write(path: Path, memory: Memory) -> None:
-    """Replace the file as a whole; only its owner may read it. Raises OSError."""
+    """Replace the file as a whole; only its owner may read it. Raises OSError, also where its folder is gone: it stays so."""
     content = {
         "at": memory.at,
         "standings": [asdict(s) for s in memory.standings],
         "measured": sorted(memory.measured),
         "waiting": {name: [asdict(n) for n in notices] for name, notices in memory.waiting.items()},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     with suppress(FileNotFoundError):
         fresh.unlink()

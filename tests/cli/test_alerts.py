@@ -63,6 +63,7 @@ def test_the_list_says_what_fires_and_whether_the_service_still_looks(command, s
     now = datetime.now(UTC)
     firing = Standing("disk_usage", "disk state", "warning", now, 91.0, "91 % (alert above 80 %)", told_at=now)
     held = Standing("slow_query", "sink mysql", "warning", now, 6.0, "6 s")  # not for long enough yet
+    state.mkdir(parents=True, exist_ok=True)
     standings.write(state / standings.FILE, Memory(now, (firing, held), measured=frozenset({"slow_query"})))
     assert (state / standings.FILE).stat().st_mode & 0o077 == 0
     shown = command("alerts", "list").out
