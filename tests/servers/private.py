@@ -23,8 +23,8 @@ from typing import Self
 
 import psutil
 
-START_SECONDS = 60.0
-END_SECONDS = 20.0
+START_SECONDS = 120.0
+END_SECONDS = 60.0
 
 
 class Missing(Exception):

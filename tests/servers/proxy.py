@@ -94,7 +94,7 @@ class Proxy:
             if asyncio.iscoroutine(result):
                 await result
 
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(timeout=60)
 
     async def _listen(self) -> None:
         self._flowing.set()

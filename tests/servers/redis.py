@@ -13,7 +13,7 @@ from .private import PrivateServer, binary, free_port
 PASSWORD = "wr1te-only-secret"  # noqa: S105 - of a server that lives for one test run
 USER = "ingest"
 MASTER = "market"
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS = 60.0
 
 
 class Redis(PrivateServer):
@@ -214,7 +214,10 @@ class RedisCluster(_Group):
     def settled(self) -> None:
         def whole() -> bool:
             states = [s.cli("CLUSTER", "INFO") for s in self.servers]
-            return all("cluster_state:ok" in s and "cluster_slots_ok:16384" in s for s in states)
+            if not all("cluster_state:ok" in s and "cluster_slots_ok:16384" in s for s in states):
+                return False
+            nodes = [[line.split() for line in s.cli("CLUSTER", "NODES").splitlines()] for s in self.servers]
+            return len({frozenset((words[0], *words[8:]) for words in view) for view in nodes}) == 1
 
         _until(whole, "the cluster")
 

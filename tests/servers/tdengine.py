@@ -64,7 +64,7 @@ class TaosServer(PrivateServer):
 
     def order(self, **order: Any) -> dict[str, Any]:
         """Send an order to the control port; the counts it answers."""
-        with socket.create_connection((self.host, self.control), timeout=5) as line:
+        with socket.create_connection((self.host, self.control), timeout=30) as line:
             line.sendall(json.dumps(order).encode() + b"\n")
             with line.makefile() as answer:
                 return json.loads(answer.readline())  # type: ignore[no-any-return]
