@@ -31,6 +31,10 @@ class ConfigError(IngestError):
     """The user's settings, files or arguments are wrong; the text says what, where, and the remedy."""
 
 
+class NoRight(ConfigError):
+    """A database does not let this user do what is needed; the text names the right, which may be given at any time."""
+
+
 class StoreBusy(ConfigError):
     """The embedded store's file is open in another process."""
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import IngestError, Unavailable
+from mystocks_ingest.errors import IngestError, NoRight, Unavailable
 from mystocks_ingest.flow.stores import streamed
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query, Sink
@@ -37,7 +37,8 @@ async def together(sinks: Iterable[Arriving], stack: AsyncExitStack) -> None:
 class Arriving:
     """``async with Arriving(name, opening) as sink``. ``opening`` is entered again and again until it succeeds once.
 
-    Entering raises what is wrong with the settings (ConfigError), and nothing for a database that is away.
+    Entering raises what is wrong with the settings (ConfigError), and nothing for a database that is away or lacks a
+    right: neither is mended by ending whoever collects.
     """
 
     def __init__(self, name: str, opening: Callable[[], AbstractAsyncContextManager[Sink]]) -> None:
@@ -121,10 +122,11 @@ class Arriving:
                     self._looked.set()
                     await self._leave.wait()
             except IngestError as exc:
-                if not self._looked.is_set() and not isinstance(exc, Unavailable):
+                if not self._looked.is_set() and not isinstance(exc, Unavailable | NoRight):
                     raise
+                if str(exc) != self._why:
+                    log.warning("sink.awaited", store=self.name, reason=str(exc))
                 self._why = str(exc)
-                log.warning("sink.awaited", store=self.name, reason=self._why)
             self._looked.set()
             try:
                 async with asyncio.timeout(pause):

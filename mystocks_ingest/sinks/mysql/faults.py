@@ -7,7 +7,7 @@ import ssl
 
 from pymysql import err
 
-from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable, UnsafeChange
+from mystocks_ingest.errors import ConfigError, IngestError, NoRight, Rejected, Unavailable, UnsafeChange
 from mystocks_ingest.logs import redact
 from mystocks_ingest.sinks.mysql.access import Access
 from mystocks_ingest.sinks.mysql.ddl import quoted
@@ -66,9 +66,7 @@ def translated(exc: Exception, access: Access) -> Exception:
         case 1045 | 1698 | 1524 | 2054 | 2059 | 3118 | 3955:
             return ConfigError(f"{at} refuses user {access.user!r} ({said}): check MYSQL_USER and MYSQL_PASSWORD")
         case 1044 | 1142 | 1143 | 1227 | 1370:
-            return ConfigError(
-                f"{at}: user {access.user!r} lacks a right ({said}): let an administrator {_right(said)}"
-            )
+            return NoRight(f"{at}: user {access.user!r} lacks a right ({said}): let an administrator {_right(said)}")
         case 1049:
             return ConfigError(
                 f"{at}: {said}: create it (CREATE DATABASE ... CHARACTER SET utf8mb4), or set MYSQL_DATABASE to one "

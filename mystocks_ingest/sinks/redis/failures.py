@@ -7,7 +7,7 @@ import ssl
 
 from redis import exceptions as redis_errors
 
-from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
+from mystocks_ingest.errors import ConfigError, IngestError, NoRight, Rejected, Unavailable
 from mystocks_ingest.logs import redact
 
 _LATER = (  # Redis' error codes that pass by themselves or by an administrator's hand
@@ -26,10 +26,6 @@ _REMEDIES = {
 
 class NoLibrary(Exception):
     """The server does not know our functions: it is new, was restarted empty, or they were flushed."""
-
-
-class NoRight(ConfigError):
-    """The user's ACL does not have the command, the key or the channel."""
 
 
 class Lost(Unavailable):

@@ -14,7 +14,7 @@ from typing import ParamSpec, Self, TypeVar
 
 import pyarrow as pa
 
-from mystocks_ingest.errors import ConfigError, Rejected
+from mystocks_ingest.errors import ConfigError, NoRight, Rejected
 from mystocks_ingest.flow.migrate import Ensure, ensured
 from mystocks_ingest.logs import get
 from mystocks_ingest.ports import Query
@@ -24,7 +24,6 @@ from mystocks_ingest.sinks.redis import decoding
 from mystocks_ingest.sinks.redis.database import Command, RedisDatabase
 from mystocks_ingest.sinks.redis.dialect import space_of
 from mystocks_ingest.sinks.redis.encoding import Call, as_text, calls, command, guard_of, slot_of
-from mystocks_ingest.sinks.redis.failures import NoRight
 from mystocks_ingest.sinks.redis.target import RedisTarget
 
 P = ParamSpec("P")

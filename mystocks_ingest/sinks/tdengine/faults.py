@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
+from mystocks_ingest.errors import ConfigError, IngestError, NoRight, Rejected, Unavailable
 from mystocks_ingest.logs import redact
 
 _ROWS = {
@@ -16,7 +16,8 @@ _ROWS = {
     0x0236: "too many rows of one table",
 }
 _MISSING = frozenset({0x2603, 0x022B, 0x0362, 0x2662})
-_RIGHTS = frozenset({0x0303, 0x2644, 0x0351})
+_STRANGER = frozenset({0x0351, 0x0357})  # no such user, or a wrong password
+_RIGHTS = frozenset({0x0303, 0x2644})
 _STRUCTURE = frozenset(
     {*range(0x0360, 0x0380), 0x0381, 0x0382, 0x0383, 0x0384, 0x0386}
 )  # tables and databases, refused
@@ -36,7 +37,7 @@ class Refused(ConfigError):
         self.code = code
 
 
-class Denied(Refused):
+class Denied(Refused, NoRight):
     """The user lacks the right."""
 
 
@@ -54,7 +55,7 @@ def translated(code: int | None, text: str, place: str) -> IngestError:
         return Unavailable(f"TDengine at {place}: the connection's database was dropped meanwhile")
     if code in _ROWS:
         return Rejected(f"TDengine: {_ROWS[code]}: {said}")
-    if code == 0x0357:
+    if code is not None and code in _STRANGER:
         return ConfigError(
             f"TDengine at {place} refuses the user or password: check TDENGINE_USER and TDENGINE_PASSWORD"
         )

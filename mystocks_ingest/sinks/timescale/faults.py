@@ -7,7 +7,7 @@ import ssl
 
 from asyncpg import exceptions as pg
 
-from mystocks_ingest.errors import ConfigError, IngestError, Rejected, Unavailable
+from mystocks_ingest.errors import ConfigError, IngestError, NoRight, Rejected, Unavailable
 from mystocks_ingest.logs import redact
 from mystocks_ingest.sinks.timescale.access import Access
 from mystocks_ingest.sinks.timescale.spelling import quoted
@@ -43,9 +43,7 @@ def translated(exc: BaseException, where: Access, database: str) -> IngestError:
                 "POSTGRESQL_DATABASE"
             )
         case pg.InsufficientPrivilegeError():
-            return ConfigError(
-                f"{where}: user {where.user} may not do this in {database} ({said}): {granted(said, where)}"
-            )
+            return NoRight(f"{where}: user {where.user} may not do this in {database} ({said}): {granted(said, where)}")
         case pg.UndefinedTableError() | pg.UndefinedColumnError():
             return ConfigError(f"{where}, database {database}: {said}: create the tables (schema apply)")
         case pg.UndefinedFileError() if "timescaledb" in said:  # the server's package was changed under the database
