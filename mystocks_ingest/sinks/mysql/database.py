@@ -20,6 +20,7 @@ from mystocks_ingest.schema.tables import Database
 from mystocks_ingest.sinks.mysql.access import Access
 from mystocks_ingest.sinks.mysql.ddl import Server
 from mystocks_ingest.sinks.mysql.faults import DEADLOCK, code_of, lost, translated
+from mystocks_ingest.sinks.mysql.remains import Remains
 from mystocks_ingest.sinks.mysql.wire import Wire
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class MySQLDatabase:
         self._places = asyncio.Semaphore(access.pool_size)
         self._idle: deque[Wire] = deque()
         self._busy: set[Wire] = set()
+        self._remains = Remains()
 
     async def __aenter__(self) -> Self:
         await self.ping()
@@ -114,9 +116,13 @@ class MySQLDatabase:
         wire = await self._acquired(fresh=fresh)
         young = wire.fresh
         sound = False
+        done = False  # nothing it was sent is still to be carried out
         try:
+            if self._remains:
+                async with asyncio.timeout(min(seconds, self.access.statement_seconds)):
+                    await self._remains.ended(wire)
             yield wire
-            sound = True
+            sound = done = True
         except TimeoutError as exc:
             limit = min(seconds, self.access.statement_seconds)
             raise Unavailable(f"{self.access} did not answer within {limit:g} s") from exc
@@ -143,6 +149,8 @@ class MySQLDatabase:
                 wire.used_at = asyncio.get_running_loop().time()
                 self._idle.append(wire)
             else:
+                if not done:
+                    self._remains.add(wire)
                 wire.abort()
             self._places.release()
 
@@ -205,6 +213,7 @@ class MySQLDatabase:
         try:
             async with asyncio.timeout(self.access.connect_seconds):
                 await wire.opened()
+                self._remains.followed(wire)
                 await self._prepare(wire)
         except TimeoutError as exc:
             wire.abort()

@@ -89,6 +89,12 @@ class Wire(Connection):  # type: ignore[misc] # aiomysql ships no types
             raise err.OperationalError(NO_TLS, "the server asks for the password in clear text")
         return await super()._process_auth(plugin_name, auth_packet)
 
+    @property
+    def thread(self) -> int | None:
+        """Its number on the server; None before the server's greeting."""
+        given = getattr(self, "server_thread_id", None)
+        return int(given[0]) if given else None
+
     def abort(self) -> None:
         """Drop the connection at once, whatever is under way; never raises, never waits."""
         if self._transport is not None:

@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 from mystocks_ingest.logs import get, hide, redact
 from mystocks_ingest.sinks.timescale.access import Access
 from mystocks_ingest.sinks.timescale.faults import AGAIN, LOST, TRANSLATED, translated
+from mystocks_ingest.sinks.timescale.remains import APPLICATION, Remains
 
 log = get("postgresql")
 
@@ -34,6 +35,7 @@ class TimescaleDatabase:
         self.where = where
         hide([where.password])
         self._pools: dict[str, asyncpg.Pool] = {}
+        self._remains: dict[str, Remains] = {}
         self._tls = where.encryption
 
     async def __aenter__(self) -> Self:
@@ -91,14 +93,24 @@ class TimescaleDatabase:
         pool = await self._pool(database)
         patience = self.where.connect_seconds + self.where.statement_seconds
         connection = await pool.acquire(timeout=patience)
+        remains, pid, own = self._remains[database], connection.get_server_pid(), connection._con  # noqa: SLF001 - what became of it once it is given back
+        done = False
         try:
-            return await work(connection)
+            if remains:
+                await remains.ended(connection)
+            found = await work(connection)
+            done = True
         except LOST:
             _cut(connection)
             raise
         finally:
+            if not done:
+                remains.add(pid)
             with contextlib.suppress(TimeoutError, OSError, *LOST):  # it is cut then, and the pool has its place back
-                await pool.release(connection, timeout=_GRACE_SECONDS)
+                await pool.release(connection, timeout=_GRACE_SECONDS)  # waits for a statement that was given up
+            if not own.is_closed():
+                remains.discard(pid)
+        return found
 
     async def connected(self, database: str) -> asyncpg.Connection:
         """A connection of the caller's own, beside the pool; raises the driver's own errors."""
@@ -106,8 +118,14 @@ class TimescaleDatabase:
 
     async def _pool(self, database: str) -> asyncpg.Pool:
         if database not in self._pools:
+            remains = self._remains.setdefault(database, Remains())
+
+            async def begun(connection: asyncpg.Connection) -> None:
+                remains.discard(connection.get_server_pid())
+                await _numbered(connection)
+
             pool = asyncpg.create_pool(
-                **self._arguments(database), min_size=0, max_size=self.where.pool_size, init=_numbered, reset=_kept
+                **self._arguments(database), min_size=0, max_size=self.where.pool_size, init=begun, reset=_kept
             )
             await pool  # opens nothing yet
             self._pools.setdefault(database, pool)
@@ -116,7 +134,7 @@ class TimescaleDatabase:
     def _arguments(self, database: str) -> Mapping[str, object]:
         where = self.where
         options = {
-            "application_name": "mystocks-ingest",
+            "application_name": APPLICATION,
             "synchronous_commit": "on",  # whatever the server's habit: what is acknowledged is on its disk
             "statement_timeout": str(int(where.statement_seconds * 1000)),
             "idle_in_transaction_session_timeout": str(int(where.statement_seconds * 1000)),
