@@ -166,10 +166,22 @@ class Settings(BaseSettings):
 
 
 def credentials() -> Mapping[str, str]:
-    """What systemd's ``LoadCredential=`` handed over, by name; of a directory loaded as ``secrets`` each file."""
-    folder = Path(os.environ.get("CREDENTIALS_DIRECTORY") or "/nonexistent")
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {f.name.removeprefix("secrets_"): f.read_text(encoding="utf-8").strip() for f in files if f.is_file()}
+    """What systemd's ``LoadCredential=`` handed over, by name; of a directory loaded as ``secrets`` each file.
+
+    Raises ConfigError for one that is no text.
+    """
+    named = os.environ.get("CREDENTIALS_DIRECTORY")
+    folder = Path(named) if named else None  # and no other in its place: any folder may exist, with anything in it
+    files = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    return {f.name.removeprefix("secrets_"): _secret(f) for f in files if f.is_file()}
+
+
+def _secret(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"the credential {file} cannot be read: {why}; write it anew, or take it out") from None
 
 
 def load() -> Settings:
