@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PRICES = ("open", "high", "low", "close", "pre_close")
 CLOCKED = Path(__file__).with_name("clocked.py")
 ACCOUNT = {"TUSHARE_POINTS": "5000", "MYSTOCKS_PACING": "none"}
-ORPHANS_END_SECONDS = 10.0
+ORPHANS_END_SECONDS = 30.0
 
 
 @dataclass(frozen=True)

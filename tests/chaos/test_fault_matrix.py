@@ -22,7 +22,7 @@ FEW = (
     *(Case("baostock", f) for f in ("silence", "page_error", "forward_adjusted")),
     Case("akshare", "wrong_close"),
 )
-SITE_SECONDS = 60.0  # until nothing more is asked of a site that fails
+SITE_SECONDS = 90.0  # until nothing more is asked of a site that fails
 ASKED_TO_WAIT = {"rate_minute": 150.0, "rate_minute_new": 150.0}  # the vendor says how long
 
 

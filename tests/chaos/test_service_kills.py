@@ -93,7 +93,7 @@ async def test_sigterm_under_load_stores_or_spools_every_row_it_was_offered(away
             if away:
                 stage.taos.kill()
                 taken(stage, 5)
-            return running.stop(STOP_SECONDS + 15)
+            return running.stop(STOP_SECONDS + 60)
 
     assert await asyncio.to_thread(stopped) == 0
     if away:
