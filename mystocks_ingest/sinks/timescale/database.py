@@ -93,7 +93,8 @@ class TimescaleDatabase:
         pool = await self._pool(database)
         patience = self.where.connect_seconds + self.where.statement_seconds
         connection = await pool.acquire(timeout=patience)
-        remains, pid, own = self._remains[database], connection.get_server_pid(), connection._con  # noqa: SLF001 - what became of it once it is given back
+        remains, pid = self._remains[database], connection.get_server_pid()
+        own = connection._con  # noqa: SLF001 - it tells what became of it once it is given back
         done = False
         try:
             if remains:
@@ -104,12 +105,14 @@ class TimescaleDatabase:
             _cut(connection)
             raise
         finally:
-            if not done:
-                remains.add(pid)
-            with contextlib.suppress(TimeoutError, OSError, *LOST):  # it is cut then, and the pool has its place back
-                await pool.release(connection, timeout=_GRACE_SECONDS)  # waits for a statement that was given up
-            if not own.is_closed():
-                remains.discard(pid)
+            returned = False
+            try:
+                with contextlib.suppress(TimeoutError, OSError, *LOST):  # cut then, and the pool has its place back
+                    await pool.release(connection, timeout=_GRACE_SECONDS)  # waits for a statement that was given up
+                returned = True
+            finally:
+                if not done and (own.is_closed() or not returned):
+                    remains.add(pid)
         return found
 
     async def connected(self, database: str) -> asyncpg.Connection:
