@@ -90,6 +90,8 @@ def read(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit} is no number of rows; write 1 or more, or leave it out")
     texts = (symbols,) if isinstance(symbols, str) else tuple(symbols)
+    if texts and "symbol" not in wanted.schema.names:
+        raise ConfigError(f"{name} is not kept by symbol; leave symbols out")
     who = tuple(dict.fromkeys(symbology.parse(text) for text in texts))
     errand = Read(wanted.name, who, _window(first, last), adjust, limit)
     rows = errands.done(errand, settings or load(), now=lambda: datetime.now(UTC), run=_run)

@@ -48,6 +48,9 @@ def end_well(argv: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say(f"interrupted{_resume_hint(argv)}")
         return Exit.INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as exc:  # a group without the name of a command: which there are
+        _say(exc.format_message())
+        return Exit.USAGE
     except click.UsageError as exc:
         _say(f"error: {_sentence(exc)}")
         return Exit.USAGE

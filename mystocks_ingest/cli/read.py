@@ -69,6 +69,8 @@ def read(
     (wanted,) = arguments.datasets([dataset])
     if adjust != "none" and not wanted.name.startswith("bar_"):
         raise ConfigError(f"--adjust {adjust} is for bars, and {wanted} holds no bars; leave it out")
+    if symbol and "symbol" not in wanted.schema.names:
+        raise ConfigError(f"{wanted} is not kept by symbol; leave {' '.join(symbol[:3])} out")
     names = arguments.parts(columns)
     unknown = [n for n in names if n not in wanted.schema.names]
     if unknown:
