@@ -37,6 +37,7 @@ class Exit(IntEnum):
     PARTIAL = 3
     DIFFERENT = 4  # the databases' structure and the file
     INTERRUPTED = 130
+    UNREAD = 141  # as a shell says of whoever writes to a pipe that nobody reads any more
 
 
 def end_well(argv: Sequence[str]) -> int:
@@ -57,11 +58,11 @@ def end_well(argv: Sequence[str]) -> int:
     except click.ClickException as exc:
         _say(f"error: {exc.format_message()}")
         return Exit.USAGE
-    except SystemExit as exc:  # click's way out when the reader of a pipe has gone
-        return exc.code if isinstance(exc.code, int) else Exit.DEFECT
+    except SystemExit:  # click's way out when the reader of a pipe has gone, and nobody else's here
+        return Exit.UNREAD
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DEFECT
+        return Exit.UNREAD
     except Exception as exc:  # noqa: BLE001  (the outermost frame: it explains and ends)
         return _explain(exc, argv)
     return code if isinstance(code, int) else Exit.COMPLETE

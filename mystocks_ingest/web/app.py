@@ -102,4 +102,4 @@ async def _malformed(_: Request, exc: Exception) -> Response:
         sentence = {404: "there is nothing at this address", 405: "this address does not take that method"}
         return error(exc.status_code, sentence.get(exc.status_code, str(exc.detail)), exc.headers)
     wrong = exc.errors() if isinstance(exc, RequestValidationError) else ()
-    return error(422, "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in wrong[:5]))
+    return error(422, "; ".join(f"{e['loc'][-1]}: {e['msg'].removeprefix('Value error, ')}" for e in wrong[:5]))

@@ -157,4 +157,4 @@ def test_settings_hide_their_secrets(state: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_exit_codes_are_those_of_the_manual() -> None:
-    assert [e.value for e in endings.Exit] == [0, 1, 2, 3, 4, 130]
+    assert [e.value for e in endings.Exit] == [0, 1, 2, 3, 4, 130, 141]

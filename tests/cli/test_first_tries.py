@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import mystocks_ingest
@@ -25,3 +29,16 @@ def test_symbols_for_a_dataset_without_them_are_one_sentence(command) -> None:
         mystocks_ingest.read("calendar", "600519")
     with pytest.raises(ConfigError, match="limit=0 is no number of rows"):
         mystocks_ingest.read("bar_1d", limit=0)
+
+
+@pytest.mark.parametrize("argv", [("--help",), ("completion", "bash"), ("read", "--help")])
+def test_a_reader_of_the_output_that_has_gone_is_no_defect(argv: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mystocks_ingest", *argv], stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
