@@ -48,7 +48,7 @@ async def opened(
     of: Server, *tables: Table, access: Access = ACCESS, expire_seconds: int = 0
 ) -> AsyncIterator[tuple[RedisTarget, RedisSink]]:
     async with RedisDatabase(place(of), access, expire_seconds=expire_seconds) as database:
-        target = RedisTarget(database, tables, wait_seconds=2.0)
+        target = RedisTarget(database, tables, wait_seconds=20.0)
         yield target, await RedisSink.opened(database, tables, ensure=left_alone)
 
 

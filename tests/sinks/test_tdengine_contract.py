@@ -84,7 +84,7 @@ class TDengineSubject(Subject):
             server.password,
             connections=pool or 2,
             timeout_seconds=self.seconds,
-            connect_seconds=5.0,
+            connect_seconds=8.0,
         )
         async with TDengineDatabase(options) as database:
             yield await TDengineSink.opened(database, tables)

@@ -49,7 +49,7 @@ def running() -> Iterator[Server]:
 @asynccontextmanager
 async def connected(server: Server, **options: object) -> AsyncIterator[TDengineDatabase]:
     known = Options(
-        server.host, server.port, server.user, server.password, connections=2, timeout_seconds=10, connect_seconds=5
+        server.host, server.port, server.user, server.password, connections=2, timeout_seconds=30, connect_seconds=10
     )
     async with TDengineDatabase(replace(known, **options)) as database:  # type: ignore[arg-type]
         yield database
