@@ -226,7 +226,7 @@ class Service:
             )
             roster = Roster(self._chosen(job), ingest, self.now, watch)
             roster.report.absent += [f"{name}: {reason}" for name, reason in stopped.items()]
-            yield Backfill(job, roster, reference, self.journal, sink)
+            yield Backfill(job, roster, reference, self.journal, sink, self.sink)
 
     @property
     def written(self) -> tuple[Table, ...]:

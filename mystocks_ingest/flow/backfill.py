@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import Drifted, IngestError, Malformed, Unavailable, Unsupported
-from mystocks_ingest.flow import evidence, plan
+from mystocks_ingest.flow import evidence, lost, plan
 from mystocks_ingest.flow.ingest import Taken
 from mystocks_ingest.flow.ledger import Ledger, Mask, keys_of
 from mystocks_ingest.flow.plan import Cadence, PlanLine, Task, Traits
@@ -36,13 +36,14 @@ _FLUSH_SECONDS = 2.0
 
 @dataclass
 class Backfill:
-    """One backfill of one job."""
+    """One backfill of one job. ``sink`` waits for a database that is away, ``hasty`` does not."""
 
     job: Job
     run: Run
     reference: Reference
     journal: Journal
     sink: Sink
+    hasty: Sink
 
     async def fetch(self) -> Report:
         """Fetch what is missing. Raises ConfigError for an impossible job.
@@ -100,6 +101,8 @@ class Backfill:
         columns = plan.columns_of(wanted, sessions)
         ledger = Ledger.blank(wanted.name, symbols, columns)
         ledger.recall(points)
+        if not self.job.force:
+            await self._distrust(wanted, ledger)
         inside = ledger.columns(self.job.window)
         if self.job.force:
             ledger.done[:, inside] = False
@@ -110,6 +113,25 @@ class Backfill:
         if plan.cadence(wanted) is Cadence.SESSION:
             await evidence.settle_recorded(ledger, self.run, self.sink)
         return ledger, traits
+
+    async def _distrust(self, wanted: Dataset, ledger: Ledger) -> None:
+        """Fetch again what checkpoints speak of and is stored no more."""
+        try:
+            since = await lost.forgotten(wanted, ledger, self.run.ingest.tables, self.hasty)
+        except Unavailable:
+            return  # who cannot be asked is believed: rows may be fetched into the spool meanwhile
+        if since is None:
+            return
+        table = self.run.ingest.tables.holder(wanted)
+        log.warning("rows.lost", dataset=wanted.name, table=str(table), since=since.isoformat())
+        self.run.report.warnings.append(
+            f"{wanted.name}: rows that were stored from {since} on are in {table} no more (was it dropped, or restored "
+            "from an older copy?): they are missing, and are fetched again"
+        )
+        nothing = [ledger.symbols[row] for row in np.flatnonzero(~ledger.done.any(axis=1)).tolist()]
+        if nothing:
+            await self.journal.forget(wanted, nothing)
+        await self._flush(ledger)
 
     async def _history(self, wanted: Dataset) -> None:
         if not any(wanted.name in s.offers for s in self.run.sources.values()):

@@ -117,6 +117,11 @@ class Ledger:
         self.done[cells.rows, cells.columns] = True
         self._dirty.update(np.unique(cells.rows).tolist())
 
+    def unsettle(self, first: int) -> None:
+        """From this column on nothing is done, whatever earlier runs said."""
+        self._dirty.update(np.flatnonzero(self.done[:, first:].any(axis=1)).tolist())
+        self.done[:, first:] = False
+
     def settle_mask(self, mask: Mask) -> None:
         """Every cell of ``mask`` is done."""
         self.done |= mask
