@@ -23,8 +23,8 @@ DATASETS = ("bar_1d", "bar_60m")
 @pytest.mark.parametrize(
     ("victim", "kills"),
     [
-        pytest.param("parent", 4, marks=pytest.mark.timeout(400)),
-        pytest.param("lanes", 4, marks=pytest.mark.timeout(400)),
+        pytest.param("parent", 4, marks=pytest.mark.timeout(900)),
+        pytest.param("lanes", 4, marks=pytest.mark.timeout(900)),
         pytest.param("parent", 50, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
         pytest.param("lanes", 50, marks=[pytest.mark.long, pytest.mark.timeout(1800)]),
     ],

@@ -91,7 +91,7 @@ async def test_no_outage_of_a_database_or_a_vendor_costs_or_doubles_a_row(tmp_pa
     assert not failed(ordered)
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 async def test_three_databases_away_at_once_and_a_torn_spool_cost_no_row_that_is_not_reported(tmp_path: Path) -> None:
     """The matrix in short: one stopped, one hung, one answering errors, and the service killed amid that."""
     away = {"tdengine": "stopped", "postgresql": "hung", "mysql": "errors"}

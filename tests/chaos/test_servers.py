@@ -42,6 +42,7 @@ SEED = 20241121
 END = date(2024, 6, 28)
 END_SECONDS = 90.0
 LONG = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(600)
 STORES = ("postgresql", "mysql", "redis", "redis cluster", "tdengine")
 
 

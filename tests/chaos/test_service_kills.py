@@ -40,7 +40,7 @@ def stage(tmp_path: Path, redis_server: Redis) -> Iterator[Stage]:
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(3, marks=pytest.mark.timeout(400)),
+        pytest.param(3, marks=pytest.mark.timeout(900)),
         pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(3600)]),
     ],
 )
@@ -80,7 +80,7 @@ async def test_kill_9_at_random_moments_under_load_loses_nothing_acknowledged_an
     assert oldest_shown(shown) >= newest(stage), "Redis shows something older than what was acknowledged"
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "away", [False, pytest.param(True, marks=pytest.mark.long)], ids=["all there", "TDengine away"]
 )
