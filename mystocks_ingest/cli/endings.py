@@ -58,8 +58,8 @@ def end_well(argv: Sequence[str]) -> int:
     except click.ClickException as exc:
         _say(f"error: {exc.format_message()}")
         return Exit.USAGE
-    except SystemExit:  # click's way out when the reader of a pipe has gone, and nobody else's here
-        return Exit.UNREAD
+    except SystemExit as exc:  # click's way out when a shell's completion was told, or the reader of a pipe has gone
+        return Exit.UNREAD if exc.code else Exit.COMPLETE
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.UNREAD
