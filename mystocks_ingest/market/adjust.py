@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mystocks_ingest.errors import ConfigError
+from mystocks_ingest.market import symbols
 from mystocks_ingest.market.cells import decimals
 from mystocks_ingest.market.datasets import PRICE_DECIMALS
+from mystocks_ingest.market.frames import Symbol
 
 How = Literal["none", "back", "forward"]
 PRICES = ("open", "high", "low", "close", "pre_close")  # pre_close is ex-right: the session's own factor fits it
@@ -27,7 +29,8 @@ def adjust(bars: pa.Table, factors: pa.Table, how: How) -> pa.Table:
 
     ``bars`` are daily or minute bars, ``factors`` ADJ_FACTOR rows (daily or on events only, any order). Factors of
     two sources never mix: each symbol uses the source that reaches back furthest. A bar before the first factor has
-    null prices: a wrong price would look like a right one. Raises ConfigError for an unknown ``how``.
+    null prices: a wrong price would look like a right one. An index is left as it is: nothing is paid out of it. Raises
+    ConfigError for an unknown ``how``.
     """
     if how not in ("none", "back", "forward"):
         raise ConfigError(f"cannot adjust {how!r}; choose none, back or forward")
@@ -35,7 +38,8 @@ def adjust(bars: pa.Table, factors: pa.Table, how: How) -> pa.Table:
         return bars
     time = "trade_date" if "trade_date" in bars.schema.names else "bar_time"
     names = pa.chunked_array([*bars["symbol"].chunks, *factors["symbol"].chunks], pa.string()).unique()
-    wanted = _places(bars["symbol"], names) * _SPAN + _day_numbers(bars[time])
+    places = _places(bars["symbol"], names)
+    wanted = places * _SPAN + _day_numbers(bars[time])
     keys, values = _series(factors, names)
     at = np.searchsorted(keys, wanted, side="right") - 1
     held = (at >= 0) & (keys[np.maximum(at, 0)] // _SPAN == wanted // _SPAN) if len(keys) else np.zeros(len(at), bool)
@@ -44,7 +48,9 @@ def adjust(bars: pa.Table, factors: pa.Table, how: How) -> pa.Table:
     if how == "forward":
         newest = np.searchsorted(keys, (wanted // _SPAN + 1) * _SPAN) - 1
         ratio[held] /= values[newest[held]]
-    multiplier = pa.array(ratio, mask=~held)
+    index = np.array([symbols.asset_type_of(Symbol(name)) == "index" for name in names.to_pylist()])[places]
+    ratio[index] = 1.0
+    multiplier = pa.array(ratio, mask=~(held | index))
     for name in PRICES:
         if name in bars.schema.names:
             prices = decimals(pc.multiply(bars[name], multiplier), PRICE_DECIMALS)

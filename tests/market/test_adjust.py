@@ -22,14 +22,14 @@ def factors(rows):
 
 BARS = pa.table(
     {
-        "symbol": ["A", "A", "A", "B", "B"],
+        "symbol": ["600000.SH", "600000.SH", "600000.SH", "600001.SH", "600001.SH"],
         "trade_date": days(2, 3, 4, 2, 3),
         "close": [10.0, 5.0, 5.5, 7.0, 7.1],
         "pre_close": [9.9, 5.0, 5.0, 7.0, None],
         "volume": [100, 200, 300, 400, 500],
     }
 )
-EVENTS = factors([("A", 1, 1.0, "x"), ("A", 3, 2.0, "x"), ("B", 1, 3.0, "x")])
+EVENTS = factors([("600000.SH", 1, 1.0, "x"), ("600000.SH", 3, 2.0, "x"), ("600001.SH", 1, 3.0, "x")])
 
 
 def test_back_adjusted_prices_carry_the_factor_in_force():
@@ -45,7 +45,7 @@ def test_forward_adjusted_prices_end_at_the_raw_ones():
 
 
 def test_the_newest_factor_is_the_base_even_after_the_last_bar():
-    later = pa.concat_tables([EVENTS, factors([("A", 20, 4.0, "x")])])
+    later = pa.concat_tables([EVENTS, factors([("600000.SH", 20, 4.0, "x")])])
     assert adjust(BARS, later, "forward")["close"].to_pylist()[:3] == [2.5, 2.5, 2.75]
 
 
@@ -53,13 +53,39 @@ def test_none_changes_nothing():
     assert adjust(BARS, EVENTS, "none") is BARS
 
 
+def test_an_index_keeps_its_prices_beside_stocks_that_are_adjusted():
+    bars = pa.table(
+        {
+            "symbol": ["000300.SH", "600519.SH", "000001.SZ"],
+            "trade_date": days(2, 2, 2),
+            "close": [3500.1234, 10.0, 9.0],
+        }
+    )
+    known = factors([("600519.SH", 1, 2.0, "x")])
+    assert adjust(bars, known, "back")["close"].to_pylist() == [3500.1234, 20.0, None]
+    assert adjust(bars, known, "forward")["close"].to_pylist() == [3500.1234, 10.0, None]
+
+
 def test_a_bar_before_the_first_factor_has_no_adjusted_price():
-    assert adjust(BARS, factors([("A", 3, 2.0, "x")]), "back")["close"].to_pylist() == [None, 10.0, 11.0, None, None]
+    assert adjust(BARS, factors([("600000.SH", 3, 2.0, "x")]), "back")["close"].to_pylist() == [
+        None,
+        10.0,
+        11.0,
+        None,
+        None,
+    ]
     assert adjust(BARS, EVENTS.slice(0, 0), "forward")["close"].null_count == 5
 
 
 def test_factors_of_two_sources_never_mix():
-    mixed = factors([("A", 2, 10.0, "late"), ("A", 4, 40.0, "late"), ("A", 1, 1.0, "early"), ("A", 3, 2.0, "early")])
+    mixed = factors(
+        [
+            ("600000.SH", 2, 10.0, "late"),
+            ("600000.SH", 4, 40.0, "late"),
+            ("600000.SH", 1, 1.0, "early"),
+            ("600000.SH", 3, 2.0, "early"),
+        ]
+    )
     assert adjust(BARS.slice(0, 3), mixed, "back")["close"].to_pylist() == [10.0, 10.0, 11.0]
 
 
@@ -67,7 +93,7 @@ def test_minute_bars_use_the_factor_of_their_session():
     moments = [datetime(2024, 1, 2, 15, tzinfo=ZONE), datetime(2024, 1, 3, 0, 30, tzinfo=ZONE)]
     bars = pa.table(
         {
-            "symbol": ["A", "A"],
+            "symbol": ["600000.SH", "600000.SH"],
             "bar_time": pa.array(moments, pa.timestamp("ms", tz="Asia/Shanghai")),
             "close": [10.0, 5.0],
         }
