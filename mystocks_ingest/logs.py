@@ -22,6 +22,7 @@ _SECRET_PAIR = re.compile(
     rf"""\b(\w*(?:{_NAMES})["']?\s*[=:]\s*)(?:"[^"]*"|'[^']*'|(?:bearer\s+|basic\s+)?[^\s"'&;,)}}\]]+)""", re.IGNORECASE
 )
 _BEARER = re.compile(r"\b(bearer|basic)\s+(?=\S*[\d.=_-])[\w.~+/=-]{8,}", re.IGNORECASE)
+_LOGIN = re.compile(r"\b(\w+://[^/\s:@]*):[^/\s@]+@")  # of a URL; without \b a long word would take its length squared
 _SIGNED = re.compile(r"""([?&](?:key|sign|signature|auth)=)[^\s"'&]+""", re.IGNORECASE)  # of an address
 _PLAIN = (bool, int, float, type(None), date, time)
 _DEEPEST = 6  # what is nested deeper is shown as text
@@ -37,7 +38,7 @@ def redact(text: str) -> str:
     """``text`` with every known secret, and every password inside a URL, replaced."""
     for secret in _secrets:
         text = text.replace(secret, REDACTED)
-    return re.sub(r"(\w+://[^/\s:@]*):[^/\s@]+@", rf"\1:{REDACTED}@", text)
+    return _LOGIN.sub(rf"\1:{REDACTED}@", text)
 
 
 @contextmanager
