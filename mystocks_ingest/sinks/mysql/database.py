@@ -44,7 +44,7 @@ class MySQLDatabase:
         self._places = asyncio.Semaphore(access.pool_size)
         self._idle: deque[Wire] = deque()
         self._busy: set[Wire] = set()
-        self._remains = Remains()
+        self._remains = Remains("mysql")
 
     async def __aenter__(self) -> Self:
         await self.ping()
@@ -150,7 +150,7 @@ class MySQLDatabase:
                 self._idle.append(wire)
             else:
                 if not done:
-                    self._remains.add(wire)
+                    self._remains.dropped(wire)
                 wire.abort()
             self._places.release()
 

@@ -121,10 +121,10 @@ class TimescaleDatabase:
 
     async def _pool(self, database: str) -> asyncpg.Pool:
         if database not in self._pools:
-            remains = self._remains.setdefault(database, Remains())
+            remains = self._remains.setdefault(database, Remains("postgresql"))
 
             async def begun(connection: asyncpg.Connection) -> None:
-                remains.discard(connection.get_server_pid())
+                remains.forget([connection.get_server_pid()])
                 await _numbered(connection)
 
             pool = asyncpg.create_pool(
