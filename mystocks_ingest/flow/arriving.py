@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -96,10 +96,8 @@ class Arriving:
     async def read(self, table: Table, query: Query) -> pa.Table:
         return await self._present().read(table, query)
 
-    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
-        async with aclosing(streamed(self._present(), table, query)) as parts:
-            async for part in parts:
-                yield part
+    def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+        return streamed(self._present(), table, query)
 
     async def ping(self) -> None:
         await self._present().ping()

@@ -52,16 +52,15 @@ class Stores:
         await self.of(table).write(table, rows)
 
     async def read(self, table: Table, query: Query) -> pa.Table:
-        if table in self.blocked and not self.blocked[table].readable:
-            raise self.blocked[table]
-        return await self.of(table).read(table, query)
+        return await self._readable(table).read(table, query)
 
-    async def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+    def stream(self, table: Table, query: Query) -> AsyncGenerator[pa.RecordBatch, None]:
+        return streamed(self._readable(table), table, query)
+
+    def _readable(self, table: Table) -> Sink:
         if table in self.blocked and not self.blocked[table].readable:
             raise self.blocked[table]
-        async with aclosing(streamed(self.of(table), table, query)) as parts:
-            async for part in parts:
-                yield part
+        return self.of(table)
 
     async def ping(self) -> None:
         await asyncio.gather(*(sink.ping() for sink in self._sinks.values()))

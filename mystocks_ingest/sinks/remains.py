@@ -58,7 +58,8 @@ class Remains(ABC, Generic[Connection]):
         while there := await self.living(connection, asked):
             self.forget(number for number in asked if number not in there)
             try:
-                await self.end(connection, there - told)
+                if there - told:
+                    await self.end(connection, there - told)
             except NoRight as exc:
                 self._log.warning("statements.unended", reason=str(exc), instead="an old statement may be carried out")
                 self.forget(there)

@@ -24,7 +24,9 @@ from mystocks_ingest.sim.server import Sim, SimConfig, running
 ROOT = Path(__file__).parents[2]
 CLOCKED = ROOT / "tests" / "chaos" / "clocked.py"
 QUOTES = "- {name: quotes, when: every 1 s in session, datasets: quote, sources: [tushare, akshare-sina]}"
+WEEKLY = "- {name: weekly, when: cron 0 6 * * 6, datasets: bar_1w, paused: true}"
 DAILY = "- {name: daily, when: after close + 30 min, datasets: [adj_factor, bar_1d], sessions: 40, sources: tushare}"
+TOKEN = "a-token-of-this-test-0123456789"  # noqa: S105
 
 
 async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 90) -> None:

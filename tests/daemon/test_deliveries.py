@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import signal
 import urllib.error
@@ -11,14 +10,11 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from daemon_place import Place, Service, until
-from servers.postgresql import DATABASE, USER, PostgreSQL
-from servers.postgresql import PASSWORD as POSTGRESQL_PASSWORD
-from servers.redis import PASSWORD, Redis
+from daemon_place import TOKEN, Place, Service, until
+from servers.postgresql import DATABASE, PostgreSQL
+from servers.redis import Redis
 
-TOKEN = "a-token-of-this-test-0123456789"  # noqa: S105
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
-WEEKLY = "- {name: weekly, when: cron 0 6 * * 6, datasets: bar_1w, paused: true}"
 
 
 @pytest.fixture
@@ -27,22 +23,6 @@ def redis(redis_server: Redis) -> Iterator[Redis]:
     redis_server.cli("FLUSHALL")
     yield redis_server
     redis_server.cli("ACL", "SETUSER", "default", "+@all")
-
-
-@pytest.fixture
-def stores(place: Place, redis: Redis, postgresql_server: PostgreSQL) -> Place:
-    """The latest state lives in Redis, what is traded in PostgreSQL."""
-    schema = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
-    postgresql_server.psql(schema, database=DATABASE)
-    postgresql_server.psql(f"GRANT ALL ON SCHEMA public TO {USER}", database=DATABASE)
-    place.more = {
-        "MYSTOCKS_STORES": "redis,postgresql", "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": PASSWORD,
-        "POSTGRESQL_PORT": str(postgresql_server.port), "POSTGRESQL_USER": USER, "POSTGRESQL_DATABASE": DATABASE,
-        "POSTGRESQL_PASSWORD": POSTGRESQL_PASSWORD, "POSTGRESQL_TIMESCALE": "off", "MYSTOCKS_STREAM": "on",
-        "MYSTOCKS_HTTP_TOKENS": hashlib.sha256(TOKEN.encode()).hexdigest(),
-    }  # fmt: skip
-    place.jobs(WEEKLY)
-    return place
 
 
 async def posted(service: Service, dataset: str, row: dict[str, object], *, key: str = "") -> tuple[int, str]:

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import urllib.request
 
 import pytest
-from daemon_place import Place, Service, until
-from servers.postgresql import DATABASE, PASSWORD, USER, PostgreSQL
-from servers.redis import PASSWORD as REDIS_PASSWORD
+from daemon_place import TOKEN, Place, Service, until
+from servers.postgresql import DATABASE, PostgreSQL
 from servers.redis import Redis
 
-TOKEN = "a-token-of-this-test-0123456789"  # noqa: S105
 pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
-WEEKLY = "- {name: weekly, when: cron 0 6 * * 6, datasets: bar_1w, paused: true}"
-
-
-@pytest.fixture
-def stores(place: Place, redis: Redis, postgresql_server: PostgreSQL) -> Place:
-    postgresql_server.psql("DROP SCHEMA public CASCADE; CREATE SCHEMA public", database=DATABASE)
-    postgresql_server.psql(f"GRANT ALL ON SCHEMA public TO {USER}", database=DATABASE)
-    place.more = {
-        "MYSTOCKS_STORES": "redis,postgresql", "REDIS_PORT": str(redis.port), "REDIS_PASSWORD": REDIS_PASSWORD,
-        "POSTGRESQL_PORT": str(postgresql_server.port), "POSTGRESQL_USER": USER, "POSTGRESQL_DATABASE": DATABASE,
-        "POSTGRESQL_PASSWORD": PASSWORD, "POSTGRESQL_TIMESCALE": "off", "MYSTOCKS_STREAM": "on",
-        "MYSTOCKS_HTTP_TOKENS": hashlib.sha256(TOKEN.encode()).hexdigest(),
-    }  # fmt: skip
-    place.jobs(WEEKLY)
-    return place
 
 
 async def posted(service: Service, *rows: dict[str, object]) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from test_stores import Away
 
 from mystocks_ingest.errors import Unavailable
 from mystocks_ingest.flow.stores import Stores, read_everywhere, stream_everywhere
@@ -63,22 +64,6 @@ class Slices:
 
     async def ping(self) -> None:
         await self.sink.ping()
-
-
-@dataclass(frozen=True)
-class Away:
-    """A database that does not answer, and cannot stream."""
-
-    name: str = "away"
-
-    async def write(self, table: Table, rows: pa.RecordBatch) -> None:
-        raise Unavailable("away")
-
-    async def read(self, table: Table, query: Query) -> pa.Table:
-        raise Unavailable("away")
-
-    async def ping(self) -> None:
-        raise Unavailable("away")
 
 
 @asynccontextmanager

@@ -220,8 +220,8 @@ class EmbeddedDatabase:
         return connection
 
     def _close(self) -> None:
-        for reader in self._readers.values():  # they would keep the file open, and its settings
-            reader.close()
+        for connection in self._readers.values():  # they would keep the file open, and its settings
+            connection.close()
         self._readers.clear()
         if self._connection is not None:
             self._connection.close()
